@@ -1,0 +1,5 @@
+"""`python -m training`: the same as the program `inkwell`; what `torchrun -m` needs."""
+
+from training.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""A vanilla character RNN whose forward pass, gradients and optimiser are written by hand in NumPy."""

@@ -1,0 +1,70 @@
+"""`inkwell archive`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from deploy import settings as deploy_settings
+from deploy.errors import ArchiveError
+from deploy.store import read_index, sha256
+from training.archive import archive as build
+from training.commands.common import BUNDLES, find_model, models_file, plain_errors
+from training.errors import UserError
+
+console = Console()
+
+
+@plain_errors
+def archive(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Models or bundle directories. [default: all]")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Where archives go. [default: model_store]")] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Only what is not there or older than its bundle.")
+    ] = False,
+) -> None:
+    """Pack bundles into .mar archives and list their hashes. Examples:
+
+      inkwell archive
+
+      inkwell archive prose
+
+      inkwell archive bundles/letters --store model_store
+
+    Exit codes: 0 done, 1 disk full, 2 bad option, 3 bad bundle.
+    """
+    target = store or deploy_settings.from_environment().model_store
+    entries = models_file().models
+    folders = [find_model(name) for name in names] if names else [BUNDLES / name for name in entries]
+    for folder in folders:
+        if folder.suffix == ".mar":
+            raise UserError(f"{folder} is an archive already; name a bundle directory")
+        if missing and _is_fresh(folder, target):
+            continue
+        entry = entries.get(folder.name)
+        made = build(folder, target, entry.slots if entry is not None else 64)
+        console.print(
+            f"{made.path}: {made.size / 2**20:.1f} MiB, sha256 {made.sha256[:12]}…, "
+            f"about {made.memory_mb} MiB per worker",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _is_fresh(bundle: Path, store: Path) -> bool:
+    """Whether the archive is listed as it stands, and younger than the bundle and the code that ships in it."""
+    made = store / f"{bundle.name}.mar"
+    try:
+        listed = read_index(store).get(made.name)
+    except ArchiveError:
+        return False
+    if not made.is_file() or listed is None or listed.sha256 != sha256(made):
+        return False
+    root = Path(__file__).resolve().parents[2]
+    sources = [*(root / "inkwell").rglob("*.py"), *(root / "handlers").rglob("*.py"), bundle / "config.json"]
+    return made.stat().st_mtime >= max(file.stat().st_mtime for file in sources if file.exists())

@@ -1,0 +1,1 @@
+"""Small experiments that answer one question each; every function gives the rows of a table."""
