@@ -1,0 +1,81 @@
+"""Ports: which are free, who holds the others."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from deploy.errors import OptionError, PortTakenError
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port that is going to be bound; `option` is what a user changes when it is taken."""
+
+    host: str
+    number: int
+    purpose: str
+    option: str
+
+
+def check(ports: Sequence[Port]) -> None:
+    """Raises `PortTakenError` for the first of `ports` that is in use, `OptionError` for a bad host."""
+    for port in ports:
+        if not is_free(port.host, port.number):
+            holder = holder_of(port.number)
+            by = f" by {holder}" if holder else ""
+            raise PortTakenError(
+                f"port {port.number} ({port.purpose}) is taken{by}. Stop what uses it "
+                f"(`inkwell stop`, if it is Inkwell), or choose another with {port.option}."
+            )
+
+
+def is_free(host: str, number: int) -> bool:
+    """Whether `number` can be bound on `host` now. Raises `OptionError` when it never could."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise OptionError(f"host = {host!r}: cannot be resolved: {error.strerror}") from None
+    with socket.socket(family, kind, protocol) as probe:
+        # Without this a port counts as taken for a minute after its last connection closed.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except PermissionError:
+            raise OptionError(f"port = {number}: binding it needs rights that this user lacks") from None
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise OptionError(f"host = {host!r}: cannot be bound: {error.strerror}") from None
+    return True
+
+
+def holder_of(number: int) -> str | None:
+    """The process that listens on `number`, in words; None when this user may not see it."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return None
+    for connection in connections:
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr:
+            continue
+        if connection.laddr.port == number and connection.pid:
+            try:
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+            except psutil.NoSuchProcess:
+                return None
+    return None
+
+
+def free_run(length: int, host: str = "127.0.0.1") -> int:
+    """The first of `length` consecutive ports that are all free at this moment."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            first = int(probe.getsockname()[1])
+        if first + length <= 65536 and all(is_free(host, first + n) for n in range(length)):
+            return first
