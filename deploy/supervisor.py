@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -112,16 +111,25 @@ def _signal(pid: int, number: int) -> None:
 
 
 class _Stop:
-    """Set by the first stop signal; a second one asks to hurry."""
+    """Set by the first stop signal; a second one asks to hurry.
+
+    Plain flags, not events: the handler runs in the thread that waits, and `Event.set` would wait there for
+    ever for the lock that the interrupted `Event.wait` holds.
+    """
 
     def __init__(self) -> None:
-        self.asked = threading.Event()
-        self.hurry = threading.Event()
+        self.asked = False
+        self.hurry = False
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked.is_set():
-            self.hurry.set()
-        self.asked.set()
+        self.hurry = self.asked
+        self.asked = True
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, and tell whether a stop has been asked for."""
+        if not self.asked:
+            time.sleep(seconds)
+        return self.asked
 
 
 @contextlib.contextmanager
@@ -151,7 +159,7 @@ def _serve_here(options: Options, prepared: Prepared, console: Console) -> int:
         try:
             service.start()
             run = _wait_until_ready(service, run, options, stop_asked, console)
-            if not stop_asked.asked.is_set():
+            if not stop_asked.asked:
                 for difference in service.differences():
                     console.print(f"warning: {difference}", style="yellow")
                 announce(console, options, prepared, log_dir=options.log_dir)
@@ -161,10 +169,10 @@ def _serve_here(options: Options, prepared: Prepared, console: Console) -> int:
             run.save(options.run_dir)
             raise
         finally:
-            if stop_asked.asked.is_set():
+            if stop_asked.asked:
                 console.print("\nStopping: the gateway finishes what it has in hand (again to hurry) …")
             run.with_phase("stopping").save(options.run_dir)
-            service.end(hurry=stop_asked.hurry.is_set)
+            service.end(hurry=lambda: stop_asked.hurry)
             left = _clean_up(run, options.run_dir)
         if left:
             raise DeployError(f"the processes {', '.join(map(str, left))} could not be ended")
@@ -177,7 +185,7 @@ def _wait_until_ready(
 ) -> State:
     with progress(console) as show:
         until = time.monotonic() + options.startup_s
-        while not stop_asked.asked.is_set():
+        while not stop_asked.asked:
             run = replace(run, ready=service.ready_workers())
             run.save(options.run_dir)
             show(run.ready, service.gateway_answers())
@@ -186,12 +194,12 @@ def _wait_until_ready(
                 run.save(options.run_dir)
                 return run
             service.raise_if_failed(timed_out=time.monotonic() > until)
-            stop_asked.asked.wait(_TICK_S)
+            stop_asked.wait(_TICK_S)
     return run
 
 
 def _watch(service: Service, run: State, options: Options, stop_asked: _Stop, console: Console) -> None:
-    while not stop_asked.asked.wait(_TICK_S):
+    while not stop_asked.wait(_TICK_S):
         for name in service.revive_the_dead():
             console.print(f"{name} died and was started again; see {options.log_dir}.", style="yellow")
             run = run.with_phase("degraded", f"{name} was started again")

@@ -200,6 +200,7 @@ def test_interrupt_in_the_foreground_lets_requests_finish_first(
         request.join()
     finally:
         foreground.kill()
+        foreground.wait()
         supervisor.stop(options, console=quiet())
     assert answers[0].json() == {"finished": True}
     assert processes.marked(running.run_id) == []

@@ -105,8 +105,9 @@ def test_a_full_gateway_is_an_error_for_the_impatient(serve, worker):
     url = serve(max_queue_tokens=60)
 
     async def run():
-        async with AsyncClient(url, retries=Retries(deadline=0.95)) as patient:
-            first = [asyncio.ensure_future(patient.generate("a", max_new_tokens=40)) for _ in range(4)]
+        # The first pause would outlast the deadline, so a refusal is told at once.
+        async with AsyncClient(url, retries=Retries(deadline=4, base=1e9, cap=1e9)) as impatient:
+            first = [asyncio.ensure_future(impatient.generate("a", max_new_tokens=40)) for _ in range(4)]
             done = await asyncio.gather(*first, return_exceptions=True)
         worker.gate.set()
         return done
