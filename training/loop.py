@@ -22,6 +22,7 @@ from training.batches import Batch, Source
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.distributed import Processes
 from training.health import Health
+from training.precision import NOT_HERE, autocast, has_bf16
 from training.recipe import FitRecipe
 
 
@@ -113,7 +114,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     nats, targets, carry = 0.0, 0, None
-    with _autocast(device, bf16):
+    with autocast(device, bf16):
         for batch in source.epoch(0):
             output = model(
                 batch.ids.to(device),
@@ -131,10 +132,6 @@ def evaluate(
                 break
     model.train(was_training)
     return Total(nats, targets)
-
-
-def _autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[Any]:
-    return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else contextlib.nullcontext()
 
 
 class _Average:
@@ -194,7 +191,9 @@ class Trainer:
         self._forward: Callable[..., Any] = self._processes.wrap(model, self.device)
         if fit.compile and self.device.type == "cuda":
             self._forward = torch.compile(self._forward)
-        self._bf16 = fit.precision == "bf16"
+        wanted = fit.precision == "bf16"
+        self._bf16 = wanted and has_bf16(self.device)
+        self._notes = (NOT_HERE,) if wanted and not self._bf16 else ()
         self._health = Health(model)
         self._position = (0, 0)  # epoch, batch
         self._carry: Any = None
@@ -214,6 +213,9 @@ class Trainer:
             started = time.monotonic()
             measure = (fitted.steps + 1) % self.fit.evaluate_every == 0 or fitted.steps + 1 == self.fit.steps
             loss, counted, warnings = self._step(batches, measure)
+            if self._notes:
+                warnings, self._notes = self._notes + warnings, ()
+                fitted.warnings.extend(w for w in warnings if w not in fitted.warnings)
             smooth = loss if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss
             fitted.tokens += counted
             speed = counted / max(1e-9, time.monotonic() - started)
@@ -268,7 +270,7 @@ class Trainer:
         with self._health.watching(watch):
             for index, part in enumerate(parts):
                 last = index == len(parts) - 1
-                with self._processes.syncing(self._forward, last), _autocast(self.device, self._bf16):
+                with self._processes.syncing(self._forward, last), autocast(self.device, self._bf16):
                     output = self._forward(
                         part.ids.to(self.device, non_blocking=True),
                         part.targets.to(self.device, non_blocking=True),

@@ -61,6 +61,12 @@ def test_an_absent_seed_is_chosen_told_and_repeats_the_text(base):
 def test_empty_inputs_choose_a_seed_word_and_say_which(base, expected, inputs):
     body = post(base, inputs=inputs, parameters={"seed": 1, "max_new_tokens": 3}).json()
     assert body["details"]["seed_word"] == "lantern"
+    assert body["generated_text"] == "lantern" + expected("lantern", 1, 3)
+
+
+def test_a_chosen_seed_word_is_left_out_when_asked(base, expected):
+    parameters = {"seed": 1, "max_new_tokens": 3, "return_full_text": False}
+    body = post(base, inputs="", parameters=parameters).json()
     assert body["generated_text"] == expected("lantern", 1, 3)
 
 

@@ -400,3 +400,26 @@ def test_torchruns_variables_are_read_or_refused() -> None:
     assert process_group({"RANK": "1"}) is None
     with pytest.raises(UserError, match="must be integers"):
         process_group({"RANK": "x", "WORLD_SIZE": "4", "LOCAL_RANK": "0"})
+
+
+def test_bf16_where_it_is_missing_becomes_fp32_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("training.loop.has_bf16", lambda device: False)
+    told: list[tuple[str, ...]] = []
+    ends = {}
+    for precision in ("bf16", "fp32"):
+        told.clear()
+        fit = toys.fit_of(steps=3, precision=precision)
+        model = toys.model_of(toys.LSTM)
+        source = toys.source_of("stream", fit)
+        trainer = Trainer(
+            model, fit, source, None, tmp_path / precision, CPU, lambda p: told.append(p.warnings)
+        )
+        fitted = trainer.run()
+        ends[precision] = (values_of(model), list(told), fitted.warnings)
+    assert_equal(ends["bf16"][0], ends["fp32"][0])
+    assert "no bf16 instructions" in ends["bf16"][1][0][0]
+    assert sum(any("bf16" in warning for warning in step) for step in ends["bf16"][1]) == 1
+    assert any("bf16" in warning for warning in ends["bf16"][2])
+    assert not any("bf16" in warning for step in ends["fp32"][1] for warning in step)
