@@ -12,6 +12,7 @@ from api import logs
 from api.keys import KeyFileError
 from api.main import create_app
 from api.settings import Settings
+from api.shared_sessions import SharedSessionsError
 from api.tracing import TracingUnavailableError
 from deploy.models_file import ModelsFileError
 
@@ -26,11 +27,27 @@ def main() -> None:
             name = ".".join(str(part) for part in fault["loc"])
             sys.stderr.write(f"setting {name or 'combination'}: {fault['msg']}; got {fault['input']!r}\n")
         sys.exit(2)
-    except (SettingsError, ModelsFileError, KeyFileError, TracingUnavailableError, OSError) as error:
+    except (
+        SettingsError,
+        ModelsFileError,
+        KeyFileError,
+        TracingUnavailableError,
+        SharedSessionsError,
+        OSError,
+    ) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
     logs.configure(settings.log_level)
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        # Nothing here asks where a request came from before the last proxy, or what the server is called.
+        proxy_headers=False,
+        server_header=False,
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from api.endpoints import release_of
 from api.errors import ModelNotFound
 from api.jobs import JsonObject
 from api.metrics import Metrics
+from api.places import Places
 from api.reviver import Reviver
 from api.torchserve import Management, ManagementError, VersionState, WorkerState
 from api.worker import WorkerClient
@@ -63,7 +63,7 @@ class Catalog:
         models: ModelsFile,
         worker: WorkerClient,
         management: Management,
-        management_urls: Callable[[str], list[str]],
+        places: Places,
         reviver: Reviver,
         metrics: Metrics,
         cache_s: float,
@@ -71,7 +71,7 @@ class Catalog:
         self.models = models
         self._worker = worker
         self._management = management
-        self._urls = management_urls
+        self._places = places
         self._reviver = reviver
         self._metrics = metrics
         self._cache_s = cache_s
@@ -142,17 +142,22 @@ class Catalog:
             "context": card.get("context"),
             "tokenizer": card.get("tokenizer"),
             "categories": card.get("categories", []),
+            "seed_words": card.get("seed_words", 0),
+            "seed_word_sample": card.get("seed_word_sample", []),
             "limits": {**card.get("limits", {}), "max_new_tokens": entry.max_new_tokens},
             "defaults": card.get("defaults", {}),
             "metrics": card.get("metrics", {}),
             "device": card.get("device"),
             "runtime": card.get("runtime"),
+            "runtimes": card.get("runtimes", {}),
             "slots": entry.slots,
             "workers": [_public(worker) for worker in state.workers],
+            "placement": placement(state),
         }
 
     async def _look(self, name: str) -> ModelState:
-        urls = self._urls(name)
+        await self._places.look(name)
+        urls = self._places.management(name)
         looks = await asyncio.gather(*(self._look_at(url, name) for url in urls))
         versions = [version for found, _ in looks for version in found]
         default = next((default for _, default in looks if default is not None), None)
@@ -190,6 +195,18 @@ class Catalog:
             url: {version.version: version.ready > 0 for version in versions}
             for url, (versions, _) in zip(urls, looks, strict=True)
         }
+
+
+def placement(state: ModelState) -> list[dict[str, Any]]:
+    """Where a model really runs, as its workers themselves say: version, device, rows and runtime of each."""
+    found = [
+        {
+            "version": version or card.get("version"),
+            **{key: card.get(key) for key in ("device", "slots", "runtime")},
+        }
+        for (_, version), card in state.cards.items()
+    ]
+    return sorted(found, key=lambda one: (str(one["device"]), str(one["version"])))
 
 
 def _public(worker: WorkerState) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -90,6 +90,12 @@ class Pool:
         for gone in set(self.weights) - set(self.releases):
             del self.weights[gone]
         self.draining &= set(self.releases)
+
+    def settle(self, urls: Sequence[str]) -> None:
+        """The model lives at `urls` now, in this order: one that stays keeps its targets, one that is gone is
+        asked for nothing more. What it has in hand goes on."""
+        held = {url: [target for target in self.targets if target.url == url] for url in urls}
+        self.targets = [target for url in urls for target in held[url] or [Target(url)]]
 
     def share(self, release: str) -> float:
         """The part of new requests that goes to `release`."""

@@ -66,6 +66,15 @@ class BodyTooLarge(InvalidRequest):
     openai_status = 413
 
 
+class BodyTooSlow(InvalidRequest):
+    status = 408
+    openai_status = 408
+
+    def headers(self) -> dict[str, str]:
+        # What is left of the body may still arrive, and would be taken for the next request.
+        return {"Connection": "close"}
+
+
 class ModelNotFound(GatewayError):
     status = 404
     kind = "model_not_found"

@@ -24,14 +24,22 @@ class Broken(Exception):  # noqa: N818 - a signal, not an error that anybody see
 
 
 class Exchange:
-    """The jobs of one POST that still wait for their end. `release` is what answers them."""
+    """The jobs of one POST that still wait for their end. `release` is what answers them; `started` is called once
+    all of them have begun, `moved` whenever one has got something beyond its start."""
 
-    def __init__(self, jobs: Sequence[Job], release: str | None, started: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        release: str | None,
+        started: Callable[[], None],
+        moved: Callable[[], None] = lambda: None,
+    ) -> None:
         self.open = {job.id: job for job in jobs}
         self.task: asyncio.Future[None] | None = None
         self._release = release
         self._unstarted = set(self.open)
         self._started = started
+        self._moved = moved
         self._refused: set[str] = set()
         self._interrupted: set[str] = set()
 
@@ -55,6 +63,8 @@ class Exchange:
             if kind == "start":
                 # What has begun with one release cannot go on with another.
                 job.release = self._release
+            else:
+                self._moved()
         if job.done:
             del self.open[job.id]
         self._mark_started(job.id)

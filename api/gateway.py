@@ -20,11 +20,13 @@ from api.errors import GatewayError, GenerationFailed, InvalidRequest, ModelNotF
 from api.jobs import Job
 from api.keys import Caller, KeyRing
 from api.metrics import Metrics
+from api.places import Places
 from api.plan import Plan
 from api.quotas import Quotas
 from api.reviver import Reviver
-from api.sessions import Sessions
+from api.sessions import Memory, Sessions
 from api.settings import Settings
+from api.shared_sessions import redis_sessions
 from api.torchserve import Management
 from api.tracing import tracing_to
 from api.worker import WorkerClient, WorkerOptions
@@ -45,14 +47,12 @@ class Gateway:
         self.quotas = Quotas(
             max_streams=settings.max_streams_per_key, rate=settings.requests_per_second_per_key
         )
-        self.sessions = Sessions(
-            max_sessions=settings.max_sessions,
-            max_texts=settings.max_session_texts,
-            ttl_s=settings.session_ttl_s,
-        )
+        self.sessions = self._sessions()
         self.tracing = tracing_to(settings.otel_endpoint, settings.otel_share)
+        self.places = Places(settings)
+        self.places.on_change = self._moved
         self.worker = WorkerClient(
-            lambda model: settings.model_inference.get(model, settings.inference),
+            self.places.inference,
             WorkerOptions(
                 connect_s=settings.connect_s,
                 liveness_s=settings.liveness_s,
@@ -70,7 +70,7 @@ class Gateway:
             self.models,
             self.worker,
             self.management,
-            self.management_urls,
+            self.places,
             Reviver(self.management, self.metrics, settings.revive_after_s),
             self.metrics,
             settings.ready_cache_s,
@@ -84,7 +84,7 @@ class Gateway:
 
     def management_urls(self, model: str) -> list[str]:
         """The management ports of all TorchServes that serve `model`."""
-        return self.settings.model_management.get(model, self.settings.management)
+        return self.places.management(model)
 
     def start(self) -> None:
         """Begin to watch the workers. Needs a running event loop."""
@@ -106,6 +106,7 @@ class Gateway:
             await asyncio.wait([self._watcher])
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.worker.aclose()
+        await self.sessions.aclose()
         await asyncio.to_thread(self.tracing.shutdown)
 
     def reload_models(self) -> dict[str, list[str]]:
@@ -187,9 +188,29 @@ class Gateway:
         drains = (b.close(error, drain_s=self.settings.drain_s) for b in self.batchers.values())
         await asyncio.gather(*drains)
 
+    def _sessions(self) -> Sessions:
+        settings = self.settings
+        sessions, texts, ttl_s = settings.max_sessions, settings.max_session_texts, settings.session_ttl_s
+        memory = Memory(
+            max_sessions=sessions, max_texts=texts, max_total=settings.max_remembered_texts, ttl_s=ttl_s
+        )
+        if settings.redis_url is None:
+            return Sessions(memory)
+        shared = redis_sessions(
+            settings.redis_url.get_secret_value(),
+            prefix=settings.redis_prefix,
+            max_sessions=sessions,
+            max_texts=texts,
+            ttl_s=ttl_s,
+            timeout_s=settings.redis_timeout_s,
+            observe=self.metrics.session_store.labels("redis").set,
+        )
+        return Sessions(memory, shared)
+
     def _limits(self, entry: ModelEntry) -> Limits:
         settings = self.settings
-        workers = max(entry.cpu_workers, math.ceil(entry.gpus) * entry.workers_per_gpu) * entry.replicas
+        groups = self.places.found(entry.name) or entry.replicas
+        workers = max(entry.cpu_workers, math.ceil(entry.gpus) * entry.workers_per_gpu) * groups
         return Limits(
             queue_cost=settings.max_queue_tokens or entry.queue_tokens,
             starting=settings.starting_dispatches * workers,
@@ -198,6 +219,12 @@ class Gateway:
             inflight=math.ceil(entry.slots * workers * settings.inflight_per_slot),
             spread=workers,
         )
+
+    def _moved(self, model: str) -> None:
+        """Other machines hold the model now: ask them, and send as much as they can take."""
+        self.worker.pool(model).settle(self.places.inference(model))
+        if model in self.batchers:
+            self.batchers[model].limits = self._limits(self.models.models[model])
 
     def _batcher(self, entry: ModelEntry) -> Batcher:
         async def send(jobs: Sequence[Job], started: Callable[[], None]) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from api import phonetics
+from api import beams, phonetics
 from api.errors import InvalidRequest
 from api.gateway import Gateway
 from api.jobs import Job, JsonObject
 from api.keys import Caller
 from api.plan import Plan
 from api.postprocess import post_process
-from api.sessions import same_text
+from api.sessions import Scope, same_text
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Answer:
     text: str
     start: JsonObject
     end: JsonObject
+    session_scope: Scope | None = None  # to whom it is new, where a session was named
 
     @property
     def whole(self) -> str:
@@ -50,7 +51,18 @@ async def run_plan(gateway: Gateway, plan: Plan, request_id: str, caller: Caller
 
     Raises the first error of any job, and `InvalidRequest` when too few texts will do.
     """
-    if plan.selective:
+    if plan.beams > 1:
+        done = await _run(
+            gateway, plan, request_id, caller, [(prompt, 0) for prompt in range(len(plan.prompts))]
+        )
+        answers = [
+            [
+                Answer(job, post_process(end["text"], plan.post_process), answer.start, end)
+                for job, end in beams.found(answer.job)
+            ]
+            for answer in done
+        ]
+    elif plan.selective:
         answers = await _Selection(gateway, plan, request_id, caller).run()
     else:
         wanted = [(prompt, sample) for prompt in range(len(plan.prompts)) for sample in range(plan.samples)]
@@ -124,13 +136,12 @@ class _Selection:
                 wanted = self._more(enough, spare)
                 answers = await _run(self._gateway, plan, self._request_id, self._caller, wanted)
                 for (prompt, _), answer in zip(wanted, answers, strict=True):
-                    self._consider(prompt, answer)
+                    await self._consider(prompt, answer)
                 if all(len(group) >= plan.keep for group in self._answers):
                     return self._answers
             raise self._too_few()
         except (Exception, asyncio.CancelledError):
-            for text in self._claimed:
-                self._gateway.sessions.release(self._session, text)
+            await self._gateway.sessions.release(self._session, self._claimed)
             raise
 
     def _more(self, enough: int, spare: int) -> list[tuple[int, int]]:
@@ -142,10 +153,19 @@ class _Selection:
             self._drawn[prompt] += extra
         return wanted
 
-    def _consider(self, prompt: int, answer: Answer) -> None:
+    async def _consider(self, prompt: int, answer: Answer) -> None:
         if len(self._answers[prompt]) == self._plan.samples:
             return
-        if (fault := self._fault(answer)) is not None:
+        fault = self._fault(answer)
+        # The session comes last: it remembers what it is asked about.
+        if fault is None and self._plan.session is not None:
+            scope = await self._gateway.sessions.claim(self._session, answer.whole)
+            if scope is None:
+                fault = "session"
+            else:
+                self._claimed.append(answer.whole)
+                answer = replace(answer, session_scope=scope)
+        if fault is not None:
             self._dropped[fault] += 1
             self._gateway.metrics.redrawn(self._plan.model, fault)
             return
@@ -153,7 +173,7 @@ class _Selection:
         self._answers[prompt].append(answer)
 
     def _fault(self, answer: Answer) -> str | None:
-        """Why this text will not do. The session comes last: it remembers what it is asked about."""
+        """Why this text will not do, as far as that can be told without its session."""
         plan, found = self._plan, answer.novelty
         if plan.rejects_copies and self._copied(found):
             return "copy"
@@ -165,10 +185,6 @@ class _Selection:
                 return "syllables"
         if plan.unique and same_text(answer.whole) in self._seen:
             return "duplicate"
-        if plan.session is not None:
-            if not self._gateway.sessions.claim(self._session, answer.whole):
-                return "session"
-            self._claimed.append(answer.whole)
         return None
 
     def _copied(self, found: JsonObject) -> bool:

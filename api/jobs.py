@@ -170,8 +170,11 @@ class Job:
 
     async def result(self) -> JsonObject:
         """Wait for the end event. Raises the job's error."""
-        while not self.done:
-            await self.news()
+        if not self.done:
+            # Not `news`: of tokens on their way nobody who waits here wants to hear.
+            ended = asyncio.Event()
+            self.on_done.append(lambda _: ended.set())
+            await ended.wait()
         if self.error is not None:
             raise self.error
         if self.end is None:

@@ -127,8 +127,11 @@ def _check_of(spec: str) -> Callable[[bytes], bool]:
             raise ValueError("must be scrypt:N:R:P:SALT:HEX")
         n, r, p = (int(part) for part in parts[:3])
         salt, digest = bytes.fromhex(parts[3]), bytes.fromhex(parts[4])
-        # Refuses bad cost parameters now rather than at the first request.
-        hashlib.scrypt(b"", salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=len(digest))
+        try:
+            # Refuses bad cost parameters now rather than at the first request.
+            hashlib.scrypt(b"", salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=len(digest))
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"scrypt takes no cost of {n}:{r}:{p}: {error}") from None
 
         def check(token: bytes) -> bool:
             made = hashlib.scrypt(token, salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=len(digest))

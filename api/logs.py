@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from typing import BinaryIO, cast
 
 import orjson
 import structlog
@@ -21,7 +23,7 @@ def configure(level: str) -> None:
             structlog.processors.JSONRenderer(serializer=_dumps),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=structlog.BytesLoggerFactory(cast(BinaryIO, Lines(sys.stderr.fileno()))),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
@@ -37,6 +39,29 @@ def configure(level: str) -> None:
 
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class Lines:
+    """A file of log lines that never stands in the way: what a full disk does not take is counted and left out, and
+    the number is told once there is room again."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.lost = 0
+
+    def write(self, line: bytes) -> int:
+        if self.lost:
+            line = _dumps({"event": "log_lines_lost", "level": "error", "lines": self.lost}) + b"\n" + line
+        try:
+            os.write(self._descriptor, line)
+        except OSError:
+            self.lost += 1
+        else:
+            self.lost = 0
+        return len(line)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
 
 
 class _Forward(logging.Handler):

@@ -28,6 +28,7 @@ from api.errors import (
     RouteNotFound,
 )
 from api.gateway import Gateway
+from api.lane import ShortLane, table_of
 from api.middleware import Outermost
 from api.native_schema import GenerateRequest, TokenizeRequest
 from api.openai_schema import CompletionRequest
@@ -64,6 +65,9 @@ def create_app(settings: Settings, transport: httpx.AsyncBaseTransport | None = 
         description="Small creative text models behind one HTTP API.",
         lifespan=lifespan,
         redirect_slashes=False,
+        openapi_tags=openapi.TAGS,
+        # The gateway writes its own spans and figures; FastAPI would look for an exporter at every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         docs_url=None,
         redoc_url=None,
     )
@@ -92,6 +96,12 @@ def create_app(settings: Settings, transport: httpx.AsyncBaseTransport | None = 
 
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(
+        ShortLane,
+        table=table_of(native.router, openai_routes.router),
+        guards=(authorise, admit),
+        refuse=_gateway_error,
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -112,7 +122,7 @@ async def _gateway_error(request: Request, error: Exception) -> Response:
         context.gateway.rejected(context.model_name, error)
     elif error.status >= 500:
         log.warning("failed", error=error.message, error_type=error.kind)
-    return error_response(request.url.path, error)
+    return error_response(request.scope["path"], error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

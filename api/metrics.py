@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter as Counts
 from collections.abc import Collection, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -35,6 +37,8 @@ class Metrics:
         self.request_seconds = Histogram(
             "inkwell_request_seconds", "Whole HTTP request", ["route", "model"], buckets=_SECONDS, registry=r
         )
+        self.tasks = Gauge("inkwell_tasks", "Asyncio tasks of the gateway", registry=r)
+        self.tasks.set_function(_tasks)
         self.jobs = Counter("inkwell_jobs_total", "Jobs by outcome", ["model", "outcome"], registry=r)
         self.queue_seconds = Histogram(
             "inkwell_queue_seconds", "Wait in the gateway's queue", ["model"], buckets=_SECONDS, registry=r
@@ -69,6 +73,12 @@ class Metrics:
         self.workers_ready = Gauge("inkwell_workers_ready", "READY workers last seen", ["model"], registry=r)
         self.workers_wanted = Gauge(
             "inkwell_workers_wanted", "Workers that should be READY", ["model"], registry=r
+        )
+        self.devices = Gauge(
+            "inkwell_workers_on_device",
+            "Workers that answer, by their device",
+            ["model", "device"],
+            registry=r,
         )
         self.slots = Gauge(
             "inkwell_slots", "Rows that the workers can generate at a time", ["model"], registry=r
@@ -118,6 +128,9 @@ class Metrics:
             buckets=_SHARES,
             registry=r,
         )
+        self.session_store = Gauge(
+            "inkwell_session_store_up", "Whether the store of shared sessions answers", ["store"], registry=r
+        )
         self.admin = Counter("inkwell_admin_total", "Admin actions", ["action", "outcome"], registry=r)
 
     def watch_queue(self, model: str, batcher: Batcher) -> None:
@@ -135,6 +148,7 @@ class Metrics:
         ):  # fmt: skip
             gauge.remove_by_labels({"model": model})
         self.traffic.remove_by_labels({"model": model})
+        self.devices.remove_by_labels({"model": model})
 
     def observe_model(
         self, model: str, versions: Sequence[VersionState], cards: Collection[JsonObject], pool: Pool
@@ -146,6 +160,9 @@ class Metrics:
         self.slots.labels(model).set(sum(int(card.get("slots") or 0) for card in cards))
         self.slots_used.labels(model).set(sum(int(engine.get("active") or 0) for engine in engines))
         self.outstanding.labels(model).set_function(lambda: sum(t.outstanding for t in pool.targets))
+        self.devices.remove_by_labels({"model": model})
+        for device, count in Counts(str(card.get("device")) for card in cards).items():
+            self.devices.labels(model, device).set(count)
         self.traffic.remove_by_labels({"model": model})
         for release in pool.releases:
             self.traffic.labels(model, release).set(pool.share(release))
@@ -198,6 +215,13 @@ class Metrics:
 
     def page(self) -> bytes:
         return generate_latest(self.registry)
+
+
+def _tasks() -> float:
+    try:
+        return float(len(asyncio.all_tasks()))
+    except RuntimeError:  # the page is made outside of a running loop
+        return 0.0
 
 
 def _outcome(job: Job) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
+from collections.abc import Mapping
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import RequestContext
-from api.errors import BodyTooLarge, InternalError
+from api.errors import BodyTooLarge, BodyTooSlow, InternalError
 from api.gateway import Gateway
 from api.responses import error_response
 
@@ -26,6 +28,9 @@ SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
 }
+_SECURITY = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+_IDS = (b"x-request-id", b"x-amzn-trace-id")
+_READ = frozenset({*_IDS, b"content-length"})
 _QUIET = frozenset({"/health", "/ping", "/ready", "/metrics"})
 
 
@@ -40,7 +45,7 @@ class Outermost:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
         request_id, echoed = _request_id(headers)
         context = RequestContext(self._gateway, request_id, time.monotonic())
         scope["inkwell"] = context
@@ -52,15 +57,16 @@ class Outermost:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                sent = MutableHeaders(scope=message)
-                sent.update(echoed)
-                for name, value in SECURITY_HEADERS.items():
-                    sent.setdefault(name, value)
+                sent = list(message.get("headers", ()))
+                there = {name for name, _ in sent}
+                sent += [pair for pair in _SECURITY if pair[0] not in there]
+                message = {**message, "headers": sent + echoed}
             await send(message)
 
-        limited = _limited(receive, headers, self._gateway.settings.max_body_bytes)
+        settings = self._gateway.settings
+        limited = _limited(receive, headers, settings.max_body_bytes, settings.body_s)
         tracing = self._gateway.tracing
-        with tracing.request(scope["method"], headers) as span:
+        with tracing.request(scope["method"], Headers(scope=scope)) as span:
             try:
                 await self._app(scope, limited, sending)
             except Exception:
@@ -89,31 +95,42 @@ class Outermost:
         )
 
 
-def _request_id(headers: Headers) -> tuple[str, dict[str, str]]:
+def _request_id(headers: Mapping[bytes, str]) -> tuple[str, list[tuple[bytes, bytes]]]:
     """The id and the headers that carry it back, under the names it came with."""
-    echoed = {
+    given = {
         name: value
-        for name in ("x-request-id", "x-amzn-trace-id")
+        for name in _IDS
         if (value := headers.get(name)) is not None and _USABLE_ID.fullmatch(value)
     }
-    if not echoed:
-        echoed = {"x-request-id": secrets.token_hex(12)}
-    return next(iter(echoed.values())), echoed
+    if not given:
+        given = {_IDS[0]: secrets.token_hex(12)}
+    return next(iter(given.values())), [(name, value.encode()) for name, value in given.items()]
 
 
-def _limited(receive: Receive, headers: Headers, limit: int) -> Receive:
-    declared = headers.get("content-length", "")
-    refused = declared.isdecimal() and int(declared) > limit
+def _limited(receive: Receive, headers: Mapping[bytes, str], most: int, seconds: float) -> Receive:
+    """`receive`, for a body of at most `most` bytes that is there after `seconds`."""
+    declared = headers.get(b"content-length", "")
+    refused = declared.isdecimal() and int(declared) > most
     received = 0
+    whole = False
+    until = time.monotonic() + seconds
 
     async def receiving() -> Message:
-        nonlocal received
+        nonlocal received, whole
         if refused:
-            raise BodyTooLarge(f"the body must be at most {limit} bytes; got {declared}")
-        message = await receive()
+            raise BodyTooLarge(f"the body must be at most {most} bytes; got {declared}")
+        if whole:
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), until - time.monotonic())
+        except asyncio.TimeoutError:
+            raise BodyTooSlow(
+                f"the body must arrive within {seconds:g} seconds; got {received} bytes"
+            ) from None
         received += len(message.get("body", b""))
-        if received > limit:
-            raise BodyTooLarge(f"the body must be at most {limit} bytes; got more")
+        whole = not message.get("more_body", False)
+        if received > most:
+            raise BodyTooLarge(f"the body must be at most {most} bytes; got more")
         return message
 
     return receiving

@@ -11,8 +11,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import phonetics
 from api.context import RequestContext, context_of
+from api.details import beginning, compute_type, details_of, judged, timing, tokens_of, top_token
 from api.errors import GatewayError, InternalError, InvalidRequest
 from api.generation import Answer, run_plan
 from api.jobs import Job, JsonObject
@@ -27,8 +27,6 @@ from deploy.models_file import ModelEntry
 
 log = structlog.get_logger("api.native")
 router = APIRouter(tags=["generation"])
-
-_FINISH_REASONS = {"length", "eos_token", "stop_sequence"}
 
 
 @router.post("/generate", openapi_extra=body_of(GenerateRequest))
@@ -76,10 +74,10 @@ async def _whole(request: Request, body: GenerateRequest, *, always_list: bool) 
     answers = [
         _answer(context, entry, body.settings(), made, group, which)
         for group in groups
-        for which in range(made.keep)
+        for which in range(min(made.keep, len(group)))  # a search may find fewer
     ]
     single = not isinstance(body.inputs, list) and made.keep == 1 and not always_list
-    headers = _timing(context, entry, made, [a for group in groups for a in group], validated)
+    headers = timing(context, entry, made, [a for group in groups for a in group], validated)
     return json_response(answers[0] if single else answers, headers=headers)
 
 
@@ -112,6 +110,8 @@ def refuse_stream(made: Plan, inputs: object) -> None:
     """Raises `InvalidRequest` for what a native stream of one text cannot carry."""
     if isinstance(inputs, list):
         raise InvalidRequest("inputs must be one text when streaming; got a list", field="inputs")
+    if made.beams > 1:
+        raise InvalidRequest(f"num_beams must be 1 when streaming; got {made.beams}", field="num_beams")
     if made.keep > 1:
         raise InvalidRequest(f"n must be 1 when streaming; got {made.keep}", field="n")
     if (field := made.needs_whole_answers) is not None:
@@ -122,7 +122,7 @@ async def _plan(request: Request, context: RequestContext, body: GenerateRequest
     entry = context.model(body.model)
     params = body.settings()
     prompts: list[Prompt] = [*body.inputs] if isinstance(body.inputs, list) else [body.inputs]
-    streams = bool(body.stream) or request.url.path.endswith("/generate_stream")
+    streams = bool(body.stream) or request.scope["path"].endswith("/generate_stream")
     made = plan(
         entry,
         context.gateway.settings,
@@ -157,22 +157,19 @@ def _answer(
     which: int,
 ) -> JsonObject:
     answer = group[which]
-    details = _details(context, entry, answer.job, answer.start, answer.end)
-    if params.syllables is not None:
-        details["syllables"] = phonetics.syllables(answer.whole)
-    if params.rank == "pronounceable":
-        details["pronounceability"] = round(phonetics.score(answer.whole), 4)
+    details = details_of(context, entry, answer.job, answer.start, answer.end)
+    details |= judged(answer, params)
     details["prefill"] = answer.start.get("prefill", [])
     details["tokens"] = tokens_of(answer.job) if params.details else []
     if params.details and params.top_n_tokens:
-        details["top_tokens"] = [list(map(_top_token, top)) for top in answer.job.top]
+        details["top_tokens"] = [list(map(top_token, top)) for top in answer.job.top]
     if params.trace:
         details["trace"] = answer.job.trace
     if params.details and which == 0 and made.samples > made.keep:
         details["best_of_sequences"] = [
             {
                 "generated_text": _text(params, other.start, other.text),
-                **_details(context, entry, other.job, other.start, other.end),
+                **details_of(context, entry, other.job, other.start, other.end),
                 "prefill": other.start.get("prefill", []),
                 "tokens": tokens_of(other.job),
             }
@@ -199,88 +196,23 @@ def _event(context: RequestContext, entry: ModelEntry, params: Parameters, job: 
     token = {"id": piece.id, "text": piece.text, "logprob": piece.logprob or 0.0, "special": piece.special}
     event: JsonObject = {"index": piece.index + 1, "token": token}
     if piece.top is not None:
-        event["top_tokens"] = list(map(_top_token, piece.top))
+        event["top_tokens"] = list(map(top_token, piece.top))
     if piece.trace is not None:
         event["trace"] = piece.trace
+    if piece.index == 0 and job.start is not None:
+        event |= beginning(job.start)
     event["generated_text"] = None
     event["details"] = None
     if piece.last and job.start is not None and job.end is not None:
         event["generated_text"] = _text(params, job.start, job.end["text"])
-        event["details"] = _details(context, entry, job, job.start, job.end)
+        event["details"] = details_of(context, entry, job, job.start, job.end)
         event["details"]["input_length"] = job.start.get("prompt_tokens", 0)
     return b"data:" + orjson.dumps(event) + b"\n\n"
 
 
-def _details(
-    context: RequestContext, entry: ModelEntry, job: Job, start: JsonObject, end: JsonObject
-) -> JsonObject:
-    reason = end["finish_reason"]
-    details = {
-        # Clients know three reasons. What ended early for any other is a cut length, and says so beside it.
-        "finish_reason": reason if reason in _FINISH_REASONS else "length",
-        "generated_tokens": end["generated_tokens"],
-        "seed": start.get("seed"),
-        "seed_word": start.get("seed_word"),
-        "category": start.get("category"),
-        "model": entry.name,
-        "version": context.gateway.catalog.version(entry.name, job.release),
-        "queue_ms": _queue_ms(job, end),
-        "inference_ms": end.get("inference_ms"),
-    }
-    if reason not in _FINISH_REASONS:
-        details["ended_by"] = reason
-    if end.get("novelty") is not None:
-        details["novelty"] = end["novelty"]
-    return details
-
-
-def tokens_of(job: Job) -> list[JsonObject]:
-    """The tokens of a job that is done; the text of all of them together is its text."""
-    tail = str((job.end or {}).get("tail") or "")
-    last = len(job.ids) - 1
-    logprobs: list[float | None] = [*job.logprobs] if job.logprobs else [None] * len(job.ids)
-    return [
-        {"id": i, "text": text + (tail if at == last else ""), "logprob": logprob, "special": special}
-        for at, (i, text, logprob, special) in enumerate(
-            zip(job.ids, job.texts, logprobs, job.special, strict=True)
-        )
-    ]
-
-
-def _top_token(token: JsonObject) -> JsonObject:
-    return {"special": False, **token}
-
-
 def _text(params: Parameters, start: JsonObject, text: str) -> str:
-    return start.get("prompt", "") + text if params.return_full_text else text
-
-
-def _queue_ms(job: Job, end: JsonObject) -> float:
-    in_gateway = ((job.sent_at or job.created) - job.created) * 1000
-    return round(in_gateway + (end.get("queue_ms") or 0.0), 3)
-
-
-def compute_type(context: RequestContext, entry: ModelEntry) -> str:
-    """The device that the model's workers run on, as last seen."""
-    return str(context.gateway.catalog.card(entry.name).get("device") or "unknown")
-
-
-def _timing(
-    context: RequestContext, entry: ModelEntry, made: Plan, answers: list[Answer], validated: float
-) -> dict[str, str]:
-    total = time.monotonic() - context.started
-    generated = sum(answer.end["generated_tokens"] for answer in answers)
-    inference = max((answer.end.get("inference_ms") or 0.0 for answer in answers), default=0.0)
-    longest = max((answer.end["generated_tokens"] for answer in answers), default=0)
-    return {
-        "x-compute-type": compute_type(context, entry),
-        "x-compute-time": f"{total:.6f}",
-        "x-compute-characters": str(made.input_chars),
-        "x-total-time": f"{total * 1000:.3f}",
-        "x-validation-time": f"{(validated - context.started) * 1000:.3f}",
-        "x-queue-time": f"{max(_queue_ms(a.job, a.end) for a in answers):.3f}",
-        "x-inference-time": f"{inference:.3f}",
-        "x-time-per-token": f"{inference / longest if longest else 0.0:.3f}",
-        "x-prompt-tokens": str(sum(answer.start.get("prompt_tokens") or 0 for answer in answers)),
-        "x-generated-tokens": str(generated),
-    }
+    full = params.return_full_text
+    if full is None:
+        # Who left the beginning to the model wants to read it, too.
+        full = bool(start.get("seed_word"))
+    return start.get("prompt", "") + text if full else text

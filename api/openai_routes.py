@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.context import RequestContext, context_of
+from api.details import beginning, compute_type, judged, tokens_of
 from api.errors import GatewayError, InternalError, InvalidRequest
 from api.generation import Answer, run_plan
 from api.jobs import Job, JsonObject
-from api.native import compute_type, tokens_of
 from api.openai_schema import CompletionRequest
 from api.openapi import body_of
 from api.parsing import parse_body
@@ -78,6 +78,8 @@ async def model(request: Request, name: str) -> Response:
 async def _stream(
     request: Request, context: RequestContext, entry: ModelEntry, body: CompletionRequest, made: Plan
 ) -> Response:
+    if made.beams > 1:
+        raise InvalidRequest(f"num_beams must be 1 when streaming; got {made.beams}", field="num_beams")
     if (field := made.needs_whole_answers) is not None:
         raise InvalidRequest(f"{field} needs whole texts and is not supported when streaming", field=field)
     if body.rank is not None and made.keep > 1:
@@ -140,9 +142,13 @@ def _delta(
         logprobs = _logprobs(body.logprobs, tokens, offsets[index])
     offsets[index] += len(text)
     choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": None}
+    if first:
+        choice |= beginning(start)
+    if body.trace:
+        choice["trace"] = [piece.trace for piece in group if piece.trace is not None]
     if group[-1].last and job.end is not None:
         choice["finish_reason"] = _finish_reason(job.end)
-        choice |= _ours(job.end)
+        choice |= _judgement(job.end)
     return choice
 
 
@@ -158,17 +164,22 @@ def _choice(body: CompletionRequest, index: int, answer: Answer) -> JsonObject:
     if body.echo:
         text = answer.start.get("prompt", "") + text
         tokens = _prompt_tokens(answer.start) + tokens
-    return {
+    choice = {
         "index": index,
         "text": text,
         "logprobs": None if body.logprobs is None else _logprobs(body.logprobs, tokens, 0),
         "finish_reason": _finish_reason(answer.end),
-        **_ours(answer.end),
+        **beginning(answer.start),
+        **_judgement(answer.end),
+        **judged(answer, body),
     }
+    if body.trace:
+        choice["trace"] = answer.job.trace
+    return choice
 
 
-def _ours(end: JsonObject) -> JsonObject:
-    """What OpenAI's shape has no place for; only there when it was asked for."""
+def _judgement(end: JsonObject) -> JsonObject:
+    """What OpenAI's shape has no place for and was asked for."""
     return {} if end.get("novelty") is None else {"novelty": end["novelty"]}
 
 

@@ -16,6 +16,15 @@ _OPENAI_PATH = re.compile(r"(/m/[^/]+)?/v1(/|$)")
 _OPEN = frozenset({"/", "/health", "/ping", "/ready", "/metrics"})
 
 
+# In the order in which a reader wants them.
+TAGS = [
+    {"name": "generation", "description": "Texts, as text-generation-inference's clients ask for them."},
+    {"name": "openai", "description": "Texts, as OpenAI's clients ask for them."},
+    {"name": "operations", "description": "What is served, and how it fares."},
+    {"name": "admin", "description": "Versions of models; for keys of administrators."},
+]
+
+
 def body_of(schema: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` of a route that reads `schema` from its body."""
     reference = {"$ref": _REF.format(model=schema.__name__)}
@@ -28,7 +37,11 @@ def install(app: FastAPI, schemas: list[type[BaseModel]]) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(
-                title=app.title, version=app.version, description=app.description, routes=app.routes
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
             )
             _, definitions = models_json_schema(
                 [(schema, "validation") for schema in schemas], ref_template=_REF
@@ -39,7 +52,7 @@ def install(app: FastAPI, schemas: list[type[BaseModel]]) -> None:
             for path, operations in document["paths"].items():
                 for method, operation in operations.items():
                     operation["responses"] = _responses(method, path)
-                    if path not in _OPEN:
+                    if path not in _OPEN or method != "get":
                         # Keys are needed where a key file is set, and not asked for elsewhere.
                         operation["security"] = [{"key": []}, {}]
             app.openapi_schema = document
@@ -61,11 +74,11 @@ def _statuses(method: str, path: str) -> list[int]:
         return []
     guarded = [401, 403, 404]
     if path.startswith("/admin"):
-        return [*guarded, 409, 413, 422, 424]
+        return [*guarded, 408, 409, 413, 422, 424]
     if method == "get":
         return guarded
     refused = 400 if _OPENAI_PATH.match(path) else 422
-    return [*guarded, refused, 413, 424, 429, 500]
+    return [*guarded, refused, 408, 413, 424, 429, 500]
 
 
 def _error(status: int, path: str) -> dict[str, Any]:
@@ -111,6 +124,7 @@ _MEANINGS = {
     401: "a key is needed",
     403: "the key may not do this",
     404: "no such model",
+    408: "the body did not arrive in time",
     409: "does not fit the present state",
     413: "the body is too large",
     422: "the request cannot be followed; names the parameter",

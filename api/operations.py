@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.catalog import placement
 from api.context import context_of
 from api.errors import NotReady
 from api.metrics import CONTENT_TYPE
@@ -89,6 +90,10 @@ async def info(request: Request) -> Response:
             "version": VERSION,
             "default_model": gateway.models.default_model,
             "models": list(gateway.models.models),
+            "placement": {
+                name: [one["device"] for one in placement(state)]
+                for name, state in (await gateway.catalog.states()).items()
+            },
             "limits": {
                 "max_body_bytes": settings.max_body_bytes,
                 "max_input_chars": settings.max_input_chars,

@@ -1,11 +1,13 @@
-"""What a browser is shown: the playground at `/` with its files, and the policy that confines it."""
+"""What a browser is shown: the playground at `/`, the API's description at `/docs`, and the policies that confine
+them. Both work without a network beyond the gateway."""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
+import fastapi_offline
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -18,13 +20,15 @@ _STATIC = Path(__file__).resolve().parent / "static"
 _PAGE_POLICY = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 )
-# Swagger's page loads itself from its makers' network and starts with a line of script.
+# Swagger UI draws its icons from data.
 _DOCS_POLICY = (
-    "default-src 'none'; connect-src 'self'; img-src 'self' data: https://fastapi.tiangolo.com; "
-    "script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "frame-ancestors 'none'"
+    "default-src 'none'; connect-src 'self'; font-src 'self'; img-src 'self' data:; script-src 'self'; "
+    "style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _POLICY = "content-security-policy"
+# Swagger UI as a package carries it.
+_SWAGGER = Path(str(files(fastapi_offline))) / "static"
+_SWAGGER_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 
 
 class _PageFiles(StaticFiles):
@@ -36,9 +40,11 @@ class _PageFiles(StaticFiles):
 
 
 def install(app: FastAPI) -> None:
-    """Add the playground, its files under `/static`, and the page of the API's description."""
+    """Add the playground, its files under `/static`, and the page of the API's description with its own."""
     app.add_api_route("/", _landing, methods=["GET"], tags=["operations"], name="landing")
     app.add_route("/docs", _docs, include_in_schema=False)
+    for name in _SWAGGER_FILES:
+        app.add_route(f"/docs/{name}", _swagger, include_in_schema=False)
     if _STATIC.is_dir():
         app.mount("/static", _PageFiles(directory=_STATIC), name="static")
 
@@ -66,7 +72,16 @@ async def _landing(request: Request) -> Response:
 
 
 async def _docs(_: Request) -> Response:
-    """Swagger's page for `/openapi.json`."""
-    page = get_swagger_ui_html(openapi_url="/openapi.json", title="Inkwell")
-    page.headers[_POLICY] = _DOCS_POLICY
-    return page
+    """Swagger UI for `/openapi.json`."""
+    return FileResponse(
+        _STATIC / "docs" / "index.html",
+        media_type="text/html",
+        headers={_POLICY: _DOCS_POLICY, "cache-control": "no-cache"},
+    )
+
+
+async def _swagger(request: Request) -> Response:
+    name = request.url.path.rsplit("/", 1)[-1]
+    return FileResponse(
+        _SWAGGER / name, media_type=_SWAGGER_FILES[name], headers={"cache-control": "public, max-age=86400"}
+    )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api import beams
 from api.errors import InvalidRequest
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -20,6 +21,7 @@ MOST = 1_000_000_000
 POST_PROCESSES = ("spacing", "quotes", "capitals")
 
 Text = Annotated[str, Field(max_length=1000)]
+Word = Annotated[str, Field(min_length=1, max_length=40)]
 Syllables = Annotated[int, Field(ge=1, le=50)]
 
 
@@ -69,8 +71,9 @@ class Sampling(BaseModel):
     no_repeat_ngram_size: int | None = Field(default=None, ge=0, le=MOST)
     logit_bias: dict[str, float] | None = Field(default=None, max_length=1024)
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
-    num_beams: int | None = Field(default=None, ge=1, le=MOST)
-    length_penalty: float | None = None
+    num_beams: int | None = Field(default=None, ge=1, le=beams.MAX_BEAMS, description="1 is sampling")
+    length_penalty: float | None = Field(default=None, ge=-10, le=10)
+    early_stopping: bool | Literal["never"] | None = None
 
     n: int | None = Field(default=None, ge=1, le=MOST)
     best_of: int | None = Field(default=None, ge=1, le=MOST)
@@ -87,6 +90,17 @@ class Sampling(BaseModel):
         default=None, description="how many, or the fewest and the most"
     )
 
+    characters: Annotated[list[Word], Field(max_length=16)] | None = Field(
+        default=None, description="the names that a story has, and no others"
+    )
+    opening: Text | None = Field(default=None, description="what a story begins with")
+    ending: Text | None = Field(default=None, description="what a story ends with, as its last sentence")
+    required_words: Annotated[list[Word], Field(max_length=32)] | None = None
+    forbidden_words: Annotated[list[Word], Field(max_length=256)] | None = None
+    forbid_loops: int | None = Field(
+        default=None, ge=2, le=32, description="no run of so many words comes twice"
+    )
+
     category: str | dict[str, float] | None = None
     guidance: float | None = Field(
         default=None, ge=0, le=100, description="how much the category counts; 1 is off"
@@ -99,12 +113,12 @@ class Sampling(BaseModel):
     post_process: bool | list[Literal["spacing", "quotes", "capitals"]] | None = None
     trace: bool | None = None
 
-    def fields(self, model: str) -> dict[str, Any]:
+    def fields(self, model: str) -> dict[str, Any]:  # noqa: ARG002  a route's own parameters may need it
         """The job fields that every sample of the request shares; absent ones are the model's defaults."""
-        self._refuse_unsupported(model)
+        searching = beams.check({name: getattr(self, name) for name in type(self).model_fields})
         fields: dict[str, Any] = {
             name: value for name in _PASSED_ON if (value := getattr(self, name)) is not None
-        }
+        } | searching
         seed_word = self.seed_word
         if isinstance(seed_word, str):
             if seed_word not in _STRATEGIES:
@@ -153,13 +167,7 @@ class Sampling(BaseModel):
 
     def shaped(self) -> bool:
         """Whether the text can end for its shape, with neither an end mark nor the token limit."""
-        return any(getattr(self, name) is not None for name in _SHAPES)
-
-    def _refuse_unsupported(self, model: str) -> None:
-        if self.num_beams is not None and self.num_beams > 1:
-            raise unsupported("num_beams", self.num_beams, model, "1")
-        if self.length_penalty is not None:
-            raise unsupported("length_penalty", self.length_penalty, model, "null")
+        return any(getattr(self, name) is not None for name in (*_SHAPES, "ending"))
 
 
 _STRATEGIES = ("random", "common", "rare", "letter", "nearest", "none")
@@ -179,6 +187,12 @@ _PASSED_ON = (
     "category",
     "guidance",
     "trace",
+    "characters",
+    "opening",
+    "ending",
+    "required_words",
+    "forbidden_words",
+    "forbid_loops",
     *_SHAPES,
 )
 

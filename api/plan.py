@@ -47,6 +47,7 @@ class Plan:
     post_process: tuple[str, ...]
     hold_back: bool
     input_chars: int
+    beams: int = 1  # a search is one draw, which gives all `keep` texts and takes so many rows
 
     def job_fields(self, prompt_index: int, sample: int) -> dict[str, Any]:
         again = max(0, sample - self.samples + 1)
@@ -56,7 +57,7 @@ class Plan:
 
     def cost(self, prompt_index: int) -> int:
         """Estimated tokens of one sample: the prompt's and the answer's."""
-        return prompt_tokens(self.prompts[prompt_index]) + self.new_tokens
+        return (prompt_tokens(self.prompts[prompt_index]) + self.new_tokens) * self.beams
 
     def with_prompts(self, prompts: tuple[Prompt, ...]) -> Plan:
         return replace(self, prompts=prompts)
@@ -123,7 +124,7 @@ def plan(
         raise _over("best_of", str(samples), f"at least n ({keep})")
 
     fields = params.fields(entry.name)
-    rank = params.rank or ("logprob" if samples > keep else None)
+    rank = params.rank or ("logprob" if samples > keep and params.num_beams in (None, 1) else None)
     if logprobs or rank is not None:
         fields["logprobs"] = True
     asked = fields.get("max_new_tokens")
@@ -132,7 +133,8 @@ def plan(
     new_tokens = asked or min(default_new_tokens or _DEFAULT_NEW_TOKENS, entry.max_new_tokens)
     if (fewest := fields.get("min_new_tokens")) is not None and fewest > new_tokens:
         raise _over("min_new_tokens", str(fewest), f"at most {tokens_field} ({new_tokens})")
-    total = sum(prompt_tokens(prompt) + new_tokens for prompt in prompts) * samples
+    searched = params.num_beams or 1
+    total = sum(prompt_tokens(prompt) + new_tokens for prompt in prompts) * max(samples, searched)
     if total > settings.max_request_tokens:
         allowed = f"at most {settings.max_request_tokens} tokens in one request, prompts and samples together"
         raise _over(tokens_field, str(total), allowed)
@@ -156,6 +158,7 @@ def plan(
         post_process=params.post_processes(),
         hold_back=bool(fields.get("stop")) or params.shaped() or asked is None,
         input_chars=sum(len(prompt) for prompt in prompts if prompt is not None),
+        beams=searched,
     )
 
 

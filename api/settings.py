@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _DEFAULT_MODELS = Path(__file__).resolve().parent.parent / "deploy" / "models.toml"
@@ -14,6 +15,7 @@ _DEFAULT_MODELS = Path(__file__).resolve().parent.parent / "deploy" / "models.to
 Endpoints = Annotated[list[str], NoDecode]
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Whether `host` (a name or an address) can be reached from this machine only."""
     if host in ("localhost", ""):
@@ -42,6 +44,8 @@ class Settings(BaseSettings):
     management: Endpoints = Field(default=["http://127.0.0.1:8081"], min_length=1)
     model_inference: dict[str, list[str]] = {}
     model_management: dict[str, list[str]] = {}
+    # Whether the names in these stand for several machines each, as a headless Service's does: see `api/places.py`.
+    discover: bool = False
 
     # Deadlines.
     deadline_s: float = Field(default=120.0, gt=0, description="acceptance to last byte")
@@ -57,6 +61,7 @@ class Settings(BaseSettings):
     register_s: float = Field(default=180.0, gt=0, description="for a new version to load")
 
     # Limits.
+    body_s: float = Field(default=30.0, gt=0, description="for a request's body to arrive")
     max_body_bytes: int = Field(default=2_000_000, ge=1)
     max_input_chars: int = Field(default=100_000, ge=1, description="one prompt")
     max_inputs: int = Field(default=256, ge=1, description="prompts in one request")
@@ -66,9 +71,15 @@ class Settings(BaseSettings):
     max_queue_tokens: int | None = Field(default=None, ge=1, description="instead of the models file")
     max_streams_per_key: int = Field(default=256, ge=1)
     requests_per_second_per_key: float = Field(default=0.0, ge=0, description="0: no limit")
-    max_sessions: int = Field(default=10_000, ge=1)
-    max_session_texts: int = Field(default=2_000, ge=1)
-    session_ttl_s: float = Field(default=3600.0, gt=0)
+    max_sessions: int = Field(default=10_000, ge=1, description="of one key")
+    max_session_texts: int = Field(default=2_000, ge=1, description="of one session")
+    max_remembered_texts: int = Field(default=1_000_000, ge=1, description="of all sessions in this process")
+    session_ttl_s: float = Field(default=3600.0, gt=0, description="after a session's last use")
+
+    # Sessions that several gateways share: a Redis, as `redis://user:password@host:6379/0`.
+    redis_url: SecretStr | None = None
+    redis_prefix: str = Field(default="inkwell", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="of its keys")
+    redis_timeout_s: float = Field(default=0.25, gt=0, description="what one question may take")
 
     # Batching: see `api/batcher.py`.
     starting_dispatches: int = Field(default=4, ge=1, description="per worker: POSTs not yet taken up")

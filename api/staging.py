@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +24,8 @@ _CONFIG = "model-config.yaml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.mar")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]{0,31}")
 _PATH_FIELDS = ("handler", "serializedFile", "modelFile", "requirementsFile", "configFile")
+# What reading a damaged zip file, or the JSON in it, ends with; a nesting without end is a RuntimeError.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,16 @@ class Staging:
             ]
         except FileNotFoundError:
             raise Conflict("the model store has no index.json, so no archive can be trusted") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise Conflict(f"the model store's index.json cannot be used: {error!r}") from error
 
     def check(self, archive: str, model: str) -> Listed:
         """The index entry of an archive of `model` that lies unchanged in the store.
 
-        Raises `InvalidRequest` for a name that is wrong or not listed, `Conflict` for a file that has changed.
+        Raises `InvalidRequest` for a name that is wrong or not listed, `Conflict` for a file that has changed or
+        without a folder to unpack it to.
         """
+        self._root()
         if not _NAME.fullmatch(archive):
             raise _refuse(f"must be a plain file name that ends with .mar, without folders; got {archive!r}")
         listed = {entry.archive: entry for entry in self.listed()}
@@ -108,7 +113,7 @@ class Staging:
             self._check_hash(entry)
             shutil.rmtree(target, ignore_errors=True)
             scratch.rename(target)
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, *_DAMAGE) as error:
             raise Conflict(f"{entry.archive} cannot be unpacked: {error}") from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -162,7 +167,7 @@ class Staging:
             described = manifest["model"]
             paths = [str(described[field]) for field in _PATH_FIELDS if field in described]
             name = described["modelName"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (*_DAMAGE, TypeError) as error:
             raise Conflict(f"{entry.archive} has no manifest that can be read: {error!r}") from error
         for path in paths:
             if _leads_out(path):

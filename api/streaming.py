@@ -28,16 +28,15 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
     """Await `work`; cancel it and raise `Cancelled` when the client closes the connection first."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request.receive))
+    gone.add_done_callback(lambda _: task.cancel())
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise Cancelled("the client closed the connection")
-        return task.result()
+        return await task
+    except asyncio.CancelledError:
+        if gone.done() and not gone.cancelled():
+            raise Cancelled("the client closed the connection") from None
+        raise
     finally:
         gone.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
 
 
 class EventStream(Response):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import httpx
 import orjson
@@ -15,19 +14,18 @@ import structlog
 from httpx_aiohttp import AiohttpTransport
 
 from api.endpoints import Pool, Target
-from api.errors import GenerationFailed, IncompleteGeneration, InvalidRequest
+from api.errors import GenerationFailed, IncompleteGeneration
 from api.exchange import Broken, Exchange, lines_of
 from api.failures import Failure, Kind, failure_of
 from api.jobs import Job, JsonObject
+from api.probing import Observer as ProbingObserver
+from api.probing import Probing
+from api.questions import JSON, Questions, url_of
+from api.suspects import Suspects
 from api.tracing import NO_TRACING, Tracing
 
 log = structlog.get_logger("api.worker")
 
-# A job that breaks its reply this often in a row, alone and without one new token, is given up.
-_MAX_STRIKES = 3
-_CANCEL_TRIES = 4
-_MAX_PROBE_PAUSE_S = 30.0
-_JSON = {"content-type": "application/json"}
 # Failures that say nothing against the machine they came from.
 _BLAMELESS = ("overloaded", "interrupted")
 
@@ -44,14 +42,10 @@ class WorkerOptions:
     describe_s: float = 5.0
 
 
-class Observer(Protocol):
+class Observer(ProbingObserver, Protocol):
     """Hears of what is worth counting."""
 
     def retried(self, model: str, reason: str, jobs: int) -> None: ...
-
-    def ejected(self, model: str, url: str) -> None: ...
-
-    def readmitted(self, model: str, url: str) -> None: ...
 
 
 class WorkerClient:
@@ -70,7 +64,6 @@ class WorkerClient:
         self._observer = observer
         self._tracing = tracing
         self._pools: dict[str, Pool] = {}
-        self._probed: set[Target] = set()
         limits = httpx.Limits(max_connections=4096, keepalive_expiry=30)
         self.client = httpx.AsyncClient(
             # httpx's own transport looks at every connection for every queued request.
@@ -78,6 +71,9 @@ class WorkerClient:
             timeout=httpx.Timeout(options.describe_s, connect=options.connect_s),
         )
         self._background: set[asyncio.Task[None]] = set()
+        self._questions = Questions(self.client)
+        self._suspects = Suspects(self.pool, self._questions, self._attempt, self._back_off)
+        self._probing = Probing(self._questions, self.pool, observer, self._spawn, options.retry_base_s)
 
     async def aclose(self) -> None:
         for task in list(self._background):
@@ -116,38 +112,56 @@ class WorkerClient:
                 except LookupError:
                     await self._elsewhere(model, release, open_jobs, started)
                     return
-                try:
-                    await self._exchange(model, target, release, open_jobs, started)
-                    pool.answered(target)
+                failure = await self._attempt(model, target, release, open_jobs, started)
+                if failure is None:
                     return
-                except Broken as broken:
-                    failure = broken.failure
-                open_jobs = [job for job in open_jobs if not job.done]
-                if not open_jobs:
-                    return
-                if failure.kind is Kind.FAULT:
-                    log.error("worker_refused", model=model, endpoint=target.url, reason=failure.message)
-                    for job in open_jobs:
-                        job.fail(GenerationFailed(f"model {model} cannot take this request at present"))
-                    return
-                if failure.reason == "not_registered":
-                    pool.lost(target)
-                elif failure.reason not in _BLAMELESS:
-                    self._eject(model, target)
-                self._note_retry(model, target, failure, open_jobs)
                 advanced = sum(len(job.ids) for job in open_jobs) > progress
+                open_jobs = [job for job in open_jobs if not job.done]
                 attempt = 0 if advanced else attempt + 1
                 await asyncio.sleep(self._back_off(attempt))
                 open_jobs = [job for job in open_jobs if not job.done]
                 if failure.kind is Kind.BROKEN and not advanced:
-                    open_jobs = _strike(open_jobs)
-                    if len(open_jobs) > 1:
-                        # One of these may be what breaks the worker: halves part it from the others.
-                        middle = len(open_jobs) // 2
-                        halves = open_jobs[:middle], open_jobs[middle:]
-                        runs = (self._run(model, release, half, started) for half in halves)
-                        await asyncio.gather(*runs)
-                        return
+                    # One of these, or one that somebody else has sent, may be what breaks the worker.
+                    await asyncio.gather(*(self._suspect(model, release, job, started) for job in open_jobs))
+                    return
+
+    async def _suspect(self, model: str, release: str | None, job: Job, started: Callable[[], None]) -> None:
+        await self._suspects.clear(model, release, job, started)
+        if not job.done:
+            await self._run(model, release, [job], started)
+
+    async def _attempt(
+        self,
+        model: str,
+        target: Target,
+        release: str | None,
+        jobs: list[Job],
+        started: Callable[[], None],
+        moved: Callable[[], None] = lambda: None,
+    ) -> Failure | None:
+        """One exchange; the failure after which to send again what is open, or None when nothing is. `moved` is
+        called with the first news of any job."""
+        pool = self.pool(model)
+        try:
+            await self._exchange(model, target, release, jobs, started, moved)
+            pool.answered(target)
+            return None
+        except Broken as broken:
+            failure = broken.failure
+        open_jobs = [job for job in jobs if not job.done]
+        if not open_jobs:
+            return None
+        if failure.kind is Kind.FAULT:
+            log.error("worker_refused", model=model, endpoint=target.url, reason=failure.message)
+            for job in open_jobs:
+                job.fail(GenerationFailed(f"model {model} cannot take this request at present"))
+            return None
+        if failure.reason == "not_registered":
+            pool.lost(target)
+        elif failure.reason not in _BLAMELESS:
+            self._probing.eject(model, target)
+        self._note_retry(model, target, failure, open_jobs)
+        return failure
 
     async def _elsewhere(
         self, model: str, release: str | None, jobs: list[Job], started: Callable[[], None]
@@ -173,42 +187,13 @@ class WorkerClient:
             jobs=[job.id for job in jobs[:8]],
         )
 
-    def _eject(self, model: str, target: Target) -> None:
-        pool = self.pool(model)
-        pool.failed(target)
-        self._observer.ejected(model, target.url)
-        if target not in self._probed:
-            self._probed.add(target)
-            self._spawn(self._probe(model, target))
-
-    async def _probe(self, model: str, target: Target) -> None:
-        """Ask an ejected target for its card until it answers; then it gets work again."""
-        pool = self.pool(model)
-        pause = self._options.retry_base_s
-        try:
-            while target.failures and target in pool.targets:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _MAX_PROBE_PAUSE_S)
-                if not target.failures:
-                    return
-                try:
-                    await self._ask_at(target, model, {"describe": True})
-                except GenerationFailed as error:
-                    log.debug("probe_failed", model=model, endpoint=target.url, reason=error.message)
-                    continue
-                pool.answered(target)
-                self._observer.readmitted(model, target.url)
-                log.info("endpoint_readmitted", model=model, endpoint=target.url, version=target.version)
-        finally:
-            self._probed.discard(target)
-
     async def cards(self, model: str) -> dict[tuple[str, str | None], JsonObject]:
         """(URL, version) -> card, of every target that gives one."""
         targets = [target for target in self.pool(model).targets if target.ready]
 
         async def ask(target: Target) -> JsonObject | None:
             try:
-                return await self._ask_at(target, model, {"describe": True})
+                return await self._questions.describe(target, model)
             except GenerationFailed as error:
                 log.warning("describe_failed", model=model, endpoint=target.url, error=error.message)
                 return None
@@ -223,50 +208,28 @@ class WorkerClient:
     async def tokenize(self, model: str, text: str) -> list[JsonObject]:
         """`[{"id", "text", "start", "stop"}]`, offsets in characters of `text`."""
         pool = self.pool(model)
-        answer: JsonObject = {}
-        tries = max(2, len(pool.targets))
-        for attempt in range(tries):
+        failure: GenerationFailed | None = None
+        for _ in range(max(2, len(pool.targets))):
             target = pool.pick(pool.choose(0.0))
             try:
-                answer = await self._ask_at(target, model, {"tokenize": text})
-                break
+                return await self._questions.tokenize(target, model, text)
             except GenerationFailed as error:
-                self._eject(model, target)
-                if attempt == tries - 1:
-                    log.warning("worker_unanswered", model=model, reason=error.message)
-                    raise GenerationFailed(f"no worker of model {model} answers") from error
-        tokens = answer.get("tokens")
-        if not isinstance(tokens, list):
-            raise GenerationFailed(f"model {model} does not tokenize")
-        return tokens
-
-    async def _ask_at(self, target: Target, model: str, body: Mapping[str, Any]) -> JsonObject:
-        """A single answer of one target. Raises `GenerationFailed`, or `InvalidRequest` where it says so."""
-        try:
-            response = await self.client.post(
-                self._url(target, model), content=orjson.dumps(body), headers=_JSON
-            )
-        except (httpx.HTTPError, OSError) as error:
-            raise GenerationFailed(repr(error)) from error
-        if response.status_code != httpx.codes.OK:
-            raise GenerationFailed(failure_of(response.status_code, response.content).message)
-        try:
-            answer = orjson.loads(response.content)
-        except orjson.JSONDecodeError as error:
-            raise GenerationFailed("the reply is not JSON") from error
-        if not isinstance(answer, dict):
-            raise GenerationFailed("the reply is not an object")
-        if answer.get("error_type") == "validation":
-            raise InvalidRequest(str(answer.get("error")), field=answer.get("field"))
-        if "error" in answer:
-            raise GenerationFailed(str(answer["error"]))
-        return answer
+                failure = error
+                self._probing.eject(model, target)
+        log.warning("worker_unanswered", model=model, reason=None if failure is None else failure.message)
+        raise GenerationFailed(f"no worker of model {model} answers") from failure
 
     async def _exchange(
-        self, model: str, target: Target, release: str | None, jobs: list[Job], started: Callable[[], None]
+        self,
+        model: str,
+        target: Target,
+        release: str | None,
+        jobs: list[Job],
+        started: Callable[[], None],
+        moved: Callable[[], None],
     ) -> None:
         """One POST and its reply. Raises `Broken` unless every job has its end afterwards."""
-        exchange = Exchange(jobs, release, started)
+        exchange = Exchange(jobs, release, started, moved)
         held = {job.id: job.cost for job in jobs}
         target.outstanding += sum(held.values())
 
@@ -276,7 +239,7 @@ class WorkerClient:
         def cancel(job: Job) -> None:
             exchange.dropped(job)
             if exchange.open and exchange.task is not None and not exchange.task.done():
-                self._spawn(self._cancel(model, target, job.id))
+                self._spawn(self._questions.cancel(target, model, job.id))
 
         for job in jobs:
             job.canceller = cancel
@@ -305,9 +268,9 @@ class WorkerClient:
             try:
                 async with self.client.stream(
                     "POST",
-                    self._url(target, model),
+                    url_of(target, model),
                     content=body,
-                    headers={**_JSON, **trace_headers},
+                    headers={**JSON, **trace_headers},
                     timeout=timeout,
                 ) as response:
                     if response.status_code != httpx.codes.OK:
@@ -323,25 +286,6 @@ class WorkerClient:
                 raise Broken(Failure(Kind.BROKEN, "broken_off", repr(error))) from error
             if exchange.open:
                 raise Broken(exchange.shortfall())
-
-    async def _cancel(self, model: str, target: Target, job_id: str) -> None:
-        """Tell the worker; TorchServe may hand this to the wrong one of several, so ask a few times."""
-        body = orjson.dumps({"cancel": [job_id]})
-        for _ in range(_CANCEL_TRIES):
-            try:
-                response = await self.client.post(self._url(target, model), content=body, headers=_JSON)
-                answer = orjson.loads(response.content)
-            except (httpx.HTTPError, OSError, orjson.JSONDecodeError) as error:
-                log.info("cancel_failed", model=model, job=job_id, error=repr(error))
-                return
-            if isinstance(answer, dict) and job_id in answer.get("cancelled", ()):
-                return
-            await asyncio.sleep(0.05)
-        log.info("cancel_unknown", model=model, job=job_id)
-
-    def _url(self, target: Target, model: str) -> str:
-        version = "" if target.version is None else f"/{quote(target.version, safe='')}"
-        return f"{target.url}/predictions/{quote(model, safe='')}{version}"
 
     def _back_off(self, attempt: int) -> float:
         full = min(self._options.retry_max_s, self._options.retry_base_s * 2.0 ** min(attempt, 16))
@@ -367,15 +311,3 @@ def _shared(count: int, call: Callable[[], None]) -> list[Callable[[], None]]:
         return called
 
     return [part(number) for number in range(count)]
-
-
-def _strike(jobs: list[Job]) -> list[Job]:
-    """Count a failure without progress; a job that fails alone too often is answered."""
-    if len(jobs) > 1:
-        return jobs
-    for job in jobs:
-        job.strikes += 1
-        if job.strikes >= _MAX_STRIKES:
-            message = f"the worker failed {job.strikes} times on this request"
-            job.fail(IncompleteGeneration(message) if job.ids else GenerationFailed(message))
-    return [job for job in jobs if not job.done]

@@ -1,9 +1,16 @@
 """The cost of the gateway: the same jobs through it and straight to TorchServe, in one run.
 
-Starts the stack itself on free ports with one model, then in turn, round after round: N clients that POST to
-the gateway, N clients that POST single jobs to TorchServe, and one client that POSTs the jobs in bunches of N
-as the gateway does. Prints requests per second, p50 and p99, CPU seconds of the gateway per request, and the
-engine's own speed in process with the same model as the ceiling.
+Starts the stack itself on free ports with one model, then asks in turn, round after round, with N requests in
+flight:
+
+* the gateway, as clients do;
+* TorchServe with the same dispatches: this process gathers jobs and sends as many in a POST as the gateway's had
+  on average just before, with nothing in between;
+* TorchServe with one job in each POST, as without any batching;
+* TorchServe with N jobs in each POST, one POST at a time.
+
+What the gateway costs is the first against the second, round by round: p50 as clients see it, and the CPU time of
+the servers (the gateway's, and TorchServe's with its workers) per request. The engine in process is the ceiling.
 
     inkwell bench gateway [--model names] [--in-flight 64] [--tokens 16] [--requests 512] [--rounds 5]
 """
@@ -14,6 +21,8 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
+import re
 import socket
 import statistics
 import subprocess
@@ -29,17 +38,53 @@ import psutil
 import torch
 from measure import console, machine, show
 
+from api.exchange import Exchange, lines_of
+from api.jobs import Job
 from inkwell.bundle import open_bundle
 from inkwell.session import TextEngine
 
+GATEWAY, SAME = "gateway", "TorchServe, same dispatches"
+
 
 @dataclass
-class Side:
-    """What was seen of one way to ask, over all rounds."""
+class Round:
+    """One way to ask, for one round: seconds of each request, requests a second, CPU seconds per request of the
+    gateway and of TorchServe, and the mean number of jobs in a POST."""
 
-    latencies: list[float] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
+    latencies: list[float]
+    rate: float
+    gateway_cpu: float
+    worker_cpu: float
+    dispatch: float
+
+    @property
+    def p50(self) -> float:
+        return statistics.median(self.latencies)
+
+    @property
+    def cpu(self) -> float:
+        return self.gateway_cpu + self.worker_cpu
+
+
+@dataclass
+class Stack:
+    """The addresses of gateway and TorchServe, and their processes."""
+
+    gateway: str
+    worker: str
+    gateway_process: psutil.Process
+    worker_process: psutil.Process
+    sizes: list[int] = field(default_factory=list)  # of the dispatches made here
+
+    def cpu(self) -> tuple[float, float]:
+        """CPU seconds so far of the gateway, and of TorchServe with its workers."""
+        workers = [self.worker_process, *self.worker_process.children(recursive=True)]
+        return _seconds(self.gateway_process), sum(map(_seconds, workers))
+
+
+def _seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def free_port() -> int:
@@ -58,23 +103,34 @@ def free_ports(count: int) -> int:
             return first
 
 
+def _listening(port: int) -> psutil.Process:
+    owner = next(
+        c.pid for c in psutil.net_connections("tcp") if c.laddr.port == port and c.status == "LISTEN"
+    )
+    return psutil.Process(owner)
+
+
 @contextlib.contextmanager
-def stack(model: str) -> Iterator[tuple[str, str, psutil.Process]]:
-    """URLs of gateway and TorchServe, and the gateway's process."""
+def stack(*models: str) -> Iterator[Stack]:
+    """Gateway and TorchServe with these models, without keys; ended afterwards."""
     port, worker_port = free_port(), free_ports(5)
+    # What is set for the gateway that people run must not change what is measured.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("INKWELL_")}
     with tempfile.TemporaryDirectory(prefix="inkwell-bench-") as folder:
         base = [sys.executable, "-m", "training"]
         where = ["--run-dir", f"{folder}/run"]
-        start = [*base, "serve", "--detach", "--models", model, "--port", str(port), *where]
+        start = [*base, "serve", "--detach", "--models", ",".join(models), "--port", str(port), *where]
         start += ["--worker-port", str(worker_port), "--log-dir", f"{folder}/logs"]
-        subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, env=plain)
         try:
-            owner = next(
-                c.pid for c in psutil.net_connections("tcp") if c.laddr.port == port and c.status == "LISTEN"
+            yield Stack(
+                f"http://127.0.0.1:{port}",
+                f"http://127.0.0.1:{worker_port}",
+                _listening(port),
+                _listening(worker_port),
             )
-            yield f"http://127.0.0.1:{port}", f"http://127.0.0.1:{worker_port}", psutil.Process(owner)
         finally:
-            subprocess.run([*base, "stop", *where], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([*base, "stop", *where], check=True, stdout=subprocess.DEVNULL, env=plain)
 
 
 async def crowd(count: int, in_flight: int, one: Callable[[int], Awaitable[None]]) -> list[float]:
@@ -92,63 +148,123 @@ async def crowd(count: int, in_flight: int, one: Callable[[int], Awaitable[None]
     return latencies
 
 
-def cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+class Ways:
+    """The ways to ask for one text, or for a bunch of them."""
+
+    def __init__(self, options: argparse.Namespace, servers: Stack, session: aiohttp.ClientSession) -> None:
+        self._options = options
+        self._servers = servers
+        self._session = session
+        self._url = f"{servers.worker}/predictions/{options.model}"
+        # Jobs of the way with the same dispatches: those that gather, and how many POSTs are on their way.
+        self._waiting: list[Job] = []
+        self._open = 0
+        self._size = 1
+        self._posts: set[asyncio.Task[None]] = set()
+
+    async def gateway(self, number: int) -> None:
+        size = self._options.tokens
+        parameters = {"max_new_tokens": size, "min_new_tokens": size, "seed": number}
+        body = {"model": self._options.model, "inputs": self._options.prompt, "parameters": parameters}
+        await self._post(f"{self._servers.gateway}/generate", body)
+
+    async def same(self, number: int) -> None:
+        fields = self._job(number)
+        job = Job(str(fields.pop("id")), fields, cost=1, deadline_s=120.0)
+        self._waiting.append(job)
+        self._leave()
+        await job.result()
+
+    def gather(self, size: float) -> None:
+        """Let so many jobs leave in one POST: as many as the gateway's had on average just now."""
+        self._size = max(1, round(size))
+
+    def _leave(self) -> None:
+        """Send off what has gathered; fewer than that only when nothing is on its way that could add to it."""
+        while len(self._waiting) >= self._size or (self._waiting and not self._open):
+            jobs, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
+            self._open += 1
+            self._servers.sizes.append(len(jobs))
+            post = asyncio.create_task(self._dispatch(jobs))
+            self._posts.add(post)
+            post.add_done_callback(self._landed)
+
+    def _landed(self, post: asyncio.Task[None]) -> None:
+        self._posts.discard(post)
+        self._open -= 1
+        post.result()
+        self._leave()
+
+    async def single(self, number: int) -> None:
+        await self._post(self._url, {"jobs": [self._job(number)]})
+
+    async def bunch(self, number: int) -> None:
+        size = self._options.in_flight
+        answer = await self._post(self._url, {"jobs": [self._job(number * size + at) for at in range(size)]})
+        ends = sum(json.loads(line)["event"] == "end" for line in answer.splitlines() if line.strip())
+        if ends != size:
+            raise RuntimeError(f"{ends} of {size} jobs ended")
+
+    def _job(self, number: int) -> dict[str, object]:
+        size = self._options.tokens
+        shape = {"max_new_tokens": size, "min_new_tokens": size, "seed": number}
+        return {"id": str(number), "prompt": self._options.prompt, **shape}
+
+    async def _post(self, url: str, body: object) -> bytes:
+        async with self._session.post(url, json=body) as response:
+            answer = await response.read()
+            if response.status != 200:
+                raise RuntimeError(f"{url} answered {response.status}: {answer[:200]!r}")
+            return answer
+
+    async def _dispatch(self, jobs: list[Job]) -> None:
+        """One POST as the gateway sends it, and its reply read as the gateway reads it."""
+        exchange = Exchange(jobs, None, lambda: None)
+        async with self._session.post(self._url, json={"jobs": [job.wire() for job in jobs]}) as response:
+            if response.status != 200:
+                raise RuntimeError(f"{self._url} answered {response.status}")
+            async for line in lines_of(response.content.iter_any()):
+                exchange.line(line)
 
 
-async def compare(
-    options: argparse.Namespace, gateway: str, worker: str, process: psutil.Process
-) -> dict[str, Side]:
+async def _dispatches(session: aiohttp.ClientSession, servers: Stack) -> tuple[float, float]:
+    """POSTs that the gateway has made, and the jobs in them, by its own metrics."""
+    async with session.get(f"{servers.gateway}/metrics") as response:
+        page = await response.text()
+    found = dict(re.findall(r"^inkwell_dispatch_jobs_(sum|count)\{[^}]*\} (\S+)$", page, re.MULTILINE))
+    return float(found.get("count", 0)), float(found.get("sum", 0))
+
+
+async def compare(options: argparse.Namespace, servers: Stack) -> dict[str, list[Round]]:
+    """All ways in turn, `options.rounds` times after one to warm up."""
     count, in_flight = options.requests, options.in_flight
-    connector = aiohttp.TCPConnector(limit=in_flight)
+    connector = aiohttp.TCPConnector(limit=in_flight + 8)
     async with aiohttp.ClientSession(connector=connector) as session:
-
-        async def post(url: str, body: object) -> bytes:
-            async with session.post(url, json=body) as response:
-                answer = await response.read()
-                if response.status != 200:
-                    raise RuntimeError(f"{url} answered {response.status}: {answer[:200]!r}")
-                return answer
-
-        async def through(number: int) -> None:
-            parameters = {"max_new_tokens": options.tokens, "min_new_tokens": options.tokens, "seed": number}
-            body = {"model": options.model, "inputs": options.prompt, "parameters": parameters}
-            await post(f"{gateway}/generate", body)
-
-        def job(number: int) -> dict[str, object]:
-            size = options.tokens
-            shape = {"max_new_tokens": size, "min_new_tokens": size, "seed": number}
-            return {"id": str(number), "prompt": options.prompt, **shape}
-
-        async def single(number: int) -> None:
-            await post(f"{worker}/predictions/{options.model}", {"jobs": [job(number)]})
-
-        async def bunch(number: int) -> None:
-            jobs = [job(number * in_flight + index) for index in range(in_flight)]
-            answer = await post(f"{worker}/predictions/{options.model}", {"jobs": jobs})
-            ends = sum(json.loads(line)["event"] == "end" for line in answer.splitlines() if line.strip())
-            if ends != in_flight:
-                raise RuntimeError(f"{ends} of {in_flight} jobs ended")
-
-        ways = {
-            "gateway": (count, in_flight, through, 1),
-            "TorchServe, one job per POST": (count, in_flight, single, 1),
-            f"TorchServe, {in_flight} jobs per POST": (count // in_flight, 1, bunch, in_flight),
+        ways = Ways(options, servers, session)
+        plan = {
+            GATEWAY: (count, in_flight, ways.gateway, 1),
+            SAME: (count, in_flight, ways.same, 1),
+            "TorchServe, one job per POST": (count, in_flight, ways.single, 1),
+            f"TorchServe, {in_flight} jobs per POST": (count // in_flight, 1, ways.bunch, in_flight),
         }
-        sides = {name: Side() for name in ways}
-        for round_ in range(options.rounds + 1):
-            for name, (times, wide, one, jobs) in ways.items():
-                before, started = cpu(process), time.perf_counter()
+        rounds: dict[str, list[Round]] = {name: [] for name in plan}
+        for number in range(options.rounds + 1):
+            for name, (times, wide, one, jobs) in plan.items():
+                posts, sent = await _dispatches(session, servers)
+                servers.sizes.clear()
+                before, started = servers.cpu(), time.perf_counter()
                 latencies = await crowd(times, wide, one)
                 seconds = time.perf_counter() - started
-                if round_ == 0:
-                    continue
-                side = sides[name]
-                side.latencies += latencies
-                side.rates.append(times * jobs / seconds)
-                side.cpu.append((cpu(process) - before) / (times * jobs))
-    return sides
+                cpu = [(now - then) / (times * jobs) for now, then in zip(servers.cpu(), before, strict=True)]
+                if name == GATEWAY:
+                    after = await _dispatches(session, servers)
+                    size = (after[1] - sent) / max(1.0, after[0] - posts)
+                    ways.gather(size)
+                else:
+                    size = statistics.mean(servers.sizes) if servers.sizes else float(jobs)
+                if number:
+                    rounds[name].append(Round(latencies, times * jobs / seconds, cpu[0], cpu[1], size))
+    return rounds
 
 
 def ceiling(options: argparse.Namespace) -> float:
@@ -166,6 +282,12 @@ def ceiling(options: argparse.Namespace) -> float:
     return float(count / (time.perf_counter() - started))
 
 
+def ratio(ours: list[Round], theirs: list[Round], of: Callable[[Round], float]) -> str:
+    """Round by round, since a machine's speed drifts: the median, and the lowest and highest."""
+    found = sorted(of(one) / of(other) for one, other in zip(ours, theirs, strict=True))
+    return f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -177,29 +299,51 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    with stack(options.model) as (gateway, worker, process):
-        sides = asyncio.run(compare(options, gateway, worker, process))
+    with stack(options.model) as servers:
+        rounds = asyncio.run(compare(options, servers))
     most = ceiling(options)
-    best = statistics.median(sides["gateway"].rates)
     rows: list[tuple[object, ...]] = []
-    for name, side in sides.items():
-        rate = statistics.median(side.rates)
-        cuts = statistics.quantiles(side.latencies, n=100)
-        cost = f"{statistics.median(side.cpu) * 1000:.2f}" if name == "gateway" else ""
+    for name, seen in rounds.items():
+        cuts = statistics.quantiles([latency for one in seen for latency in one.latencies], n=100)
+        rate = statistics.median(one.rate for one in seen)
+        gateway_ms = statistics.median(one.gateway_cpu for one in seen) * 1000
+        worker_ms = statistics.median(one.worker_cpu for one in seen) * 1000
         rows.append(
             (
                 name,
                 f"{rate:,.0f}",
                 f"{cuts[49] * 1000:.1f}",
                 f"{cuts[98] * 1000:.1f}",
-                cost,
-                f"{best / rate:.2f}",
+                f"{gateway_ms:.2f}" if name == GATEWAY else "",
+                f"{worker_ms:.2f}",
+                f"{statistics.median(one.dispatch for one in seen):.1f}",
             )
         )
-    rows.append(("engine in process", f"{most:,.0f}", "", "", "", f"{best / most:.2f}"))
+    rows.append(("engine in process", f"{most:,.0f}", "", "", "", "", ""))
     console.print(machine(), highlight=False)
+    console.print(f"load average before the last minute: {os.getloadavg()[0]:.1f}", highlight=False)
     title = f"{options.model}: {options.in_flight} in flight, {options.tokens} tokens each"
-    show(title, ("way", "requests/s", "p50 ms", "p99 ms", "gateway CPU ms", "gateway is ×"), rows)
+    headings = (
+        "way",
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+        "gateway CPU ms",
+        "TorchServe CPU ms",
+        "jobs per POST",
+    )
+    show(title, headings, rows)
+    ours, theirs = rounds[GATEWAY], rounds[SAME]
+    console.print(
+        f"{GATEWAY} ÷ {SAME}, median of {options.rounds} rounds (lowest to highest):", highlight=False
+    )
+    for what, of in (
+        ("p50", lambda one: one.p50),
+        ("CPU time of all servers", lambda one: one.cpu),
+        ("CPU time of TorchServe", lambda one: one.worker_cpu),
+        ("requests per second", lambda one: one.rate),
+    ):
+        console.print(f"  {what}: {ratio(ours, theirs, of)}", highlight=False)
 
 
 if __name__ == "__main__":

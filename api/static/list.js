@@ -3,7 +3,7 @@
 import { $, announce, button, copy, make } from "./dom.js";
 import { noveltySentence } from "./page.js";
 import { answered, linkOf, requestOf } from "./requests.js";
-import { copyButtons, star } from "./result.js";
+import { copyButtons, droppedLine, star } from "./result.js";
 
 const MORE = 6;
 const WHOLE = { unique: true, return_full_text: true };
@@ -64,6 +64,7 @@ export class Listing {
       "section",
       { class: "group" },
       make("h2", { tabindex: "-1" }, title),
+      droppedLine(answers[0]?.details),
       make("ol", { class: "entries" }, ...answers.map((answer, at) => this.#entry(state, answer, texts[at], kinds.size > 1))),
       make(
         "div",

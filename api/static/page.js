@@ -49,7 +49,8 @@ export class Page {
   }
 
   /** One event of a stream. Many tokens may come within one frame: they are drawn together. */
-  add({ token, top_tokens: top }) {
+  add({ token, top_tokens: top, seed_word: word }) {
+    if (word) this.#beginWith(word);
     this.tokens.push({ token, top });
     this.text += token.special ? "" : token.text;
     this.pending.push(this.#span(token, this.tokens.length - 1));
@@ -63,10 +64,7 @@ export class Page {
     if (event?.details) {
       this.details = event.details;
       this.text = event.generated_text;
-      if (event.details.seed_word && !this.opening.textContent) {
-        this.opening.textContent = event.details.seed_word;
-        this.opening.classList.add("chosen-word");
-      }
+      this.#beginWith(event.details.seed_word);
       this.#markCopied(event.details.novelty);
     }
     this.#reachable();
@@ -74,6 +72,13 @@ export class Page {
 
   get whole() {
     return this.opening.textContent + this.text;
+  }
+
+  // The word that the model chose where the page was left empty.
+  #beginWith(word) {
+    if (!word || this.opening.textContent) return;
+    this.opening.textContent = word;
+    this.opening.classList.add("chosen-word");
   }
 
   #draw() {

@@ -11,6 +11,7 @@ import { Listing } from "./list.js";
 import { hideProblem, showProblem } from "./problem.js";
 import { fresh, fromHash, toHash } from "./settings.js";
 import { Shelf } from "./shelf.js";
+import { Familiar } from "./words.js";
 import { Writing } from "./write.js";
 
 const VERBS = { write: "Write", compare: "Compare", list: "Make a list" };
@@ -31,6 +32,7 @@ const modes = {
   list: new Listing({ shelf, runMore: (what) => work((signal) => modes.list.more(what, signal)) }),
 };
 const controls = new Controls(state, keepAddress);
+const familiar = new Familiar(beginWith);
 
 const model = () => models.find(({ id }) => id === state.model);
 
@@ -73,6 +75,7 @@ function show() {
   $("prompt-label").textContent = label;
   $("prompt").placeholder = placeholder;
   $("prompt-hint").textContent = hint;
+  familiar.show(chosen, state.prompt);
   for (const tab of document.querySelectorAll('[role="tab"]')) {
     const selected = tab.dataset.mode === state.mode;
     tab.setAttribute("aria-selected", String(selected));
@@ -156,6 +159,13 @@ function goOn(text) {
   go();
 }
 
+function beginWith(word) {
+  state.prompt = word;
+  show();
+  keepAddress();
+  $("prompt").focus();
+}
+
 function openNote(entry) {
   running?.abort();
   history.replaceState(null, "", entry.hash);
@@ -188,6 +198,7 @@ function wire() {
   });
   $("prompt").addEventListener("input", () => {
     state.prompt = $("prompt").value;
+    if (model()) familiar.show(model(), state.prompt);
     grow();
     keepAddress();
   });

@@ -1,6 +1,7 @@
 // Errors, said kindly: what happened in a line, the server's own words, and what can be done.
 
 import { $, announce } from "./dom.js";
+import { COUNT, SLIDERS } from "./settings.js";
 
 const TITLES = {
   validation: "That setting does not work.",
@@ -68,8 +69,11 @@ function offer({ label, run }, seconds) {
   }
 }
 
+const NAMES = new Map([...SLIDERS, COUNT].map(({ name, label }) => [name, label]));
+NAMES.set("inputs", "The beginning").set("seed_word", "The seed word").set("seed_word.value", "The seed word");
+
 // The server names fields as a request spells them; here a person reads.
 function sentence(message) {
-  const text = message.replace(/^parameters\./, "");
+  const text = message.replace(/^(?:parameters\.)?([a-z_.]+)/, (whole, field) => NAMES.get(field) ?? field);
   return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }

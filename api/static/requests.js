@@ -3,7 +3,8 @@
 import { ApiError, generate, stream } from "./api.js";
 import { parameters, randomSeed, toHash } from "./settings.js";
 
-const WATCHED = { details: true, top_n_tokens: 5 };
+// A word that the model begins with is shown as the beginning of the page, not again as part of the text.
+const WATCHED = { details: true, top_n_tokens: 5, return_full_text: false };
 
 // Models that refused to say how new their text is; asked once per visit.
 const withoutNovelty = new Set();

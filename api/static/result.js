@@ -20,6 +20,13 @@ export function noveltyLine(novelty) {
   return make("p", { class: `novelty ${kind}` }, make("span", { class: "dot", "aria-hidden": "true" }), found.text);
 }
 
+/** A line about letters of the beginning that the model has never seen, or null. */
+export function droppedLine(details) {
+  const dropped = details?.dropped_characters;
+  if (!dropped) return null;
+  return make("p", { class: "dropped" }, "This model does not know ", make("b", {}, [...dropped].join(" ")), ` and left ${[...dropped].length > 1 ? "them" : "it"} out of the beginning.`);
+}
+
 export const copyButtons = (request) => [
   button("Copy as curl", ({ currentTarget }) => copy(curl(request), currentTarget), { class: "quiet copy-curl" }),
   button("Copy as Python", ({ currentTarget }) => copy(python(request), currentTarget), { class: "quiet copy-python" }),

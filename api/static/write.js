@@ -3,7 +3,7 @@
 import { $, announce, button, copy, make } from "./dom.js";
 import { Page } from "./page.js";
 import { linkOf, requestOf, streamed } from "./requests.js";
-import { copyButtons, facts, noveltyLine, star } from "./result.js";
+import { copyButtons, droppedLine, facts, noveltyLine, star } from "./result.js";
 
 const LEGENDS = {
   plain: [],
@@ -87,6 +87,7 @@ export class Writing {
         "div",
         { class: "foot" },
         make("p", { class: "facts" }, facts(page.details, milliseconds)),
+        droppedLine(page.details),
         noveltyLine(page.details?.novelty),
         make(
           "div",

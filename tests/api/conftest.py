@@ -80,6 +80,7 @@ class FakeWorker:
     interrupt_after: deque[int | None] = field(default_factory=deque)  # tokens before the engine is reset
     copies: Callable[[str], dict[str, Any]] | None = None  # text -> what is found in the training corpus
     end_at: int | None = None  # the position at which the end mark is drawn
+    engine: Any = None  # a real `inkwell.session.TextEngine`, which does all jobs instead
     ready: bool = True
     registered: tuple[str, ...] = ("prose", "names")
     # The management side: model -> version -> least workers; the first version is the default at first.
@@ -210,6 +211,8 @@ class FakeWorker:
             "context": None,
             "tokenizer": "chars",
             "categories": ["elf", "bear"],
+            "seed_words": 1200,
+            "seed_word_sample": ["lantern", "harbour", "moor"],
             "limits": {"max_new_tokens": 200, "max_prompt_tokens": 2000},
             "defaults": {"temperature": 0.8},
             "metrics": {"val_nats_per_token": 1.3},
@@ -220,6 +223,15 @@ class FakeWorker:
         }
 
     async def _lines(self, jobs: list[dict[str, Any]], model: str, version: str) -> Any:
+        if self.engine is not None:
+            sink: list[dict[str, Any]] = []
+            for job in jobs:
+                self.engine.submit(job, sink)
+            while not self.engine.idle:
+                self.engine.advance()
+            for event in sink:
+                yield _line(**event)
+            return
         interrupt = self.interrupt_after.popleft() if self.interrupt_after else None
         budget = self.break_after.popleft() if self.break_after else None
         silent = self.silent.popleft() if self.silent else False
@@ -317,6 +329,8 @@ class _Run:
             "category": self.job.get("category"),
             "prompt_tokens": len(self.prompt),
         }
+        if unknown := dict.fromkeys(c for c in self.prompt if ord(c) > 127 and c not in VOCABULARY):
+            event["dropped_characters"] = "".join(unknown)
         if self.job.get("prefill_details"):
             event["prefill"] = [
                 {"id": 1, "text": c, "logprob": None if at == 0 else -1.5} for at, c in enumerate(self.prompt)

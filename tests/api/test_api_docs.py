@@ -60,6 +60,13 @@ def test_every_parameter_and_route_is_described():
         assert plain in TEXT, path
 
 
+def test_every_setting_is_described():
+    for name in Settings.model_fields:
+        assert f"`INKWELL_{name.upper()}`" in TEXT, name
+    known = {f"INKWELL_{name.upper()}" for name in Settings.model_fields}
+    assert set(re.findall(r"INKWELL_[A-Z_]+", TEXT)) <= known
+
+
 def test_the_stride_of_seeds_is_the_one_documented():
     assert str(REDRAW_STRIDE) in TEXT
     assert REDRAW_STRIDE % 2 == 1
@@ -71,6 +78,6 @@ def test_documented_parameters_exist():
     }
     documented = set()
     for row in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", TEXT, re.MULTILINE):
-        documented |= set(re.findall(r"`(\w+)`", row))
+        documented |= {name for name in re.findall(r"`(\w+)`", row) if not name.startswith("INKWELL_")}
     assert documented - known == set()
     assert len(documented) > 30

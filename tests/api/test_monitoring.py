@@ -13,7 +13,7 @@ from api.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
-ROW = re.compile(r"^\| `(inkwell_\w+)` \| (\w+) \| ([\w, ]+) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `(inkwell_\w+)` \| (\w+) \|([\w, ]*)\|", re.MULTILINE)
 USED = re.compile(r"\binkwell_\w+")
 
 
@@ -32,7 +32,10 @@ def exported():
 
 def test_documented_metrics_are_those_exported_with_their_kinds_and_labels():
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    documented = {name: (kind, set(found.split(", "))) for name, kind, found in ROW.findall(text)}
+    documented = {
+        name: (kind, {label.strip() for label in found.split(",")} - {""})
+        for name, kind, found in ROW.findall(text)
+    }
     assert documented == exported()
     assert len(documented) == len(list(Metrics().registry.collect()))
 

@@ -64,6 +64,25 @@ def test_empty_inputs_choose_a_seed_word_and_say_which(base, expected, inputs):
     assert body["generated_text"] == "lantern" + expected("lantern", 1, 3)
 
 
+def test_characters_that_the_model_does_not_know_are_told(base):
+    details = post(base, inputs="abcЖłЖ", parameters={"max_new_tokens": 2}).json()["details"]
+    assert details["dropped_characters"] == "Жł"
+    known = post(base, inputs="abcü", parameters={"max_new_tokens": 2}).json()["details"]
+    assert "dropped_characters" not in known
+
+
+def test_the_first_event_of_a_stream_tells_how_it_began(base, expected):
+    found, _ = events(base, inputs="", parameters={"seed": 5, "max_new_tokens": 4, "category": "elf"})
+    assert {name: found[0][name] for name in ("seed", "seed_word", "category")} == {
+        "seed": 5, "seed_word": "lantern", "category": "elf",
+    }  # fmt: skip
+    assert all("seed_word" not in event for event in found[1:])
+    assert found[-1]["details"]["seed_word"] == "lantern"
+    found, _ = events(base, inputs="ЖЖ", parameters={"max_new_tokens": 1})
+    assert found[0]["dropped_characters"] == "Ж"
+    assert found[0]["seed_word"] is None
+
+
 def test_a_chosen_seed_word_is_left_out_when_asked(base, expected):
     parameters = {"seed": 1, "max_new_tokens": 3, "return_full_text": False}
     body = post(base, inputs="", parameters=parameters).json()
@@ -198,7 +217,22 @@ REFUSED = [
     ({"n": 3, "best_of": 2}, ["best_of must be at least n (3)", "got 2"]),
     ({"stop": ["a"] * 17}, ["parameters.stop", "16"]),
     ({"seed_word": "rude"}, ["seed_word must be one of random, common", "'rude'"]),
-    ({"num_beams": 4}, ["num_beams is not supported by model prose", "got 4"]),
+    ({"num_beams": 17}, ["parameters.num_beams", "less than or equal to 16", "got 17"]),
+    (
+        {"num_beams": 4, "temperature": 0.7},
+        ["temperature must be absent or 0 or 1 with num_beams above 1", "0.7"],
+    ),
+    ({"num_beams": 4, "do_sample": True}, ["do_sample must be absent or false", "got True"]),
+    ({"num_beams": 4, "n": 5}, ["n must be at most num_beams (4)", "got 5"]),
+    ({"num_beams": 4, "best_of": 3}, ["best_of must be absent or n (1)", "got 3"]),
+    ({"num_beams": 4, "unique": True}, ["unique must be absent with num_beams above 1"]),
+    ({"num_beams": 4, "trace": True}, ["trace must be absent with num_beams above 1"]),
+    ({"num_beams": 4, "novelty": "reject"}, ["novelty must be absent or 'mark'", "got 'reject'"]),
+    ({"length_penalty": 2}, ["length_penalty must be absent or 1 unless num_beams is above 1", "got 2"]),
+    ({"length_penalty": 11}, ["parameters.length_penalty", "less than or equal to 10"]),
+    ({"early_stopping": "soon"}, ["parameters.early_stopping", "'soon'"]),
+    ({"forbid_loops": 1}, ["parameters.forbid_loops", "greater than or equal to 2", "got 1"]),
+    ({"characters": "Mia"}, ["parameters.characters", "array", "'Mia'"]),
     ({"syllables": [3, 2]}, ["syllables must be", "got [3, 2]"]),
     ({"syllables": 0}, ["syllables", "greater than or equal to 1"]),
     ({"rank": "beauty"}, ["parameters.rank", "'logprob', 'novelty' or 'pronounceable'"]),

@@ -26,8 +26,11 @@ def test_a_completion_has_openais_shape(base, expected):
     assert body["object"] == "text_completion"
     assert body["model"] == "prose"
     assert body["choices"] == [
-        {"index": 0, "text": expected("abc", 3, 8), "logprobs": None, "finish_reason": "length"}
-    ]
+        {
+            "index": 0, "text": expected("abc", 3, 8), "logprobs": None, "finish_reason": "length", "seed": 3,
+            "seed_word": None, "category": None,
+        }
+    ]  # fmt: skip
     assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 8, "total_tokens": 11}
 
 
@@ -45,6 +48,37 @@ def test_sixteen_tokens_are_the_default(base):
 def test_every_form_of_prompt_is_taken(base, expected, prompt, texts):
     choices = complete(base, prompt=prompt, seed=3, max_tokens=5).json()["choices"]
     assert [choice["text"] for choice in choices] == [expected(text, 3, 5) for text in texts]
+
+
+def test_a_choice_tells_its_seed_and_how_it_began(base):
+    choices = complete(base, prompt=None, n=2, seed=3, max_tokens=2).json()["choices"]
+    assert [choice["seed"] for choice in choices] == [3, 4]
+    assert [choice["seed_word"] for choice in choices] == ["lantern", "lantern"]
+    choice = complete(base, prompt="aЖ", category="elf", max_tokens=2).json()["choices"][0]
+    assert (choice["category"], choice["dropped_characters"]) == ("elf", "Ж")
+    assert isinstance(choice["seed"], int)
+
+
+def test_what_our_parameters_ask_for_stands_in_the_choice(base):
+    body = {"trace": True, "syllables": [1, 50], "rank": "pronounceable", "session": "of openai"}
+    choice = complete(base, prompt="abc", max_tokens=3, **body).json()["choices"][0]
+    assert [step["rank"] for step in choice["trace"]] == [0, 0, 0]
+    assert choice["syllables"] >= 1
+    assert 0 <= choice["pronounceability"] <= 1
+    assert choice["session_scope"] == "gateway"
+
+
+def test_the_first_chunk_of_each_choice_tells_how_it_began(base):
+    found = chunks(base, prompt=["", "a"], n=2, seed=7, max_tokens=6, trace=True)
+    begun, traces = {}, dict.fromkeys(range(4), 0)
+    for chunk in found[:-1]:
+        choice = json.loads(chunk)["choices"][0]
+        traces[choice["index"]] += len(choice["trace"])
+        if "seed" in choice:
+            assert choice["index"] not in begun
+            begun[choice["index"]] = (choice["seed"], choice["seed_word"])
+    assert begun == {0: (7, "lantern"), 1: (8, "lantern"), 2: (7, None), 3: (8, None)}
+    assert set(traces.values()) == {6}
 
 
 def test_choices_are_ordered_by_prompt_and_then_sample(base, expected):

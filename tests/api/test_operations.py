@@ -63,6 +63,8 @@ def test_models_join_the_file_with_the_workers_cards(base):
     assert one["workers"] == [
         {"version": "1.0", "id": "9000", "status": "READY", "gpu": False, "memory_bytes": 1000}
     ]
+    assert one["seed_words"] == 1200
+    assert one["seed_word_sample"] == ["lantern", "harbour", "moor"]
     assert httpx.get(base + "/models/nobody").status_code == 404
 
 

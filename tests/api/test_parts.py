@@ -1,4 +1,4 @@
-"""The small parts by themselves: sessions, clean-up, settings, keys, failures, endpoints."""
+"""The small parts by themselves: clean-up, settings, keys, failures, endpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from api.failures import Kind, failure_of
 from api.keys import KeyFileError, parse_keys
 from api.postprocess import post_process
 from api.quotas import Quotas
-from api.sessions import Sessions
 from api.settings import Settings
 
 STEPS = ("spacing", "quotes", "capitals")
@@ -27,36 +26,6 @@ class Clock:
 
     def __call__(self):
         return self.now
-
-
-def test_a_session_is_forgotten_after_its_time():
-    clock = Clock()
-    sessions = Sessions(max_sessions=9, max_texts=9, ttl_s=60, clock=clock)
-    key = ("ada", "names", "s")
-    assert sessions.claim(key, "Aldric")
-    assert not sessions.claim(key, "  aldric ")
-    clock.now += 61
-    assert sessions.claim(key, "Aldric")
-
-
-def test_sessions_and_their_texts_are_bounded():
-    sessions = Sessions(max_sessions=2, max_texts=2, ttl_s=60, clock=Clock())
-    for name in "abc":
-        assert sessions.claim(("", "m", name), "text")
-    assert len(sessions) == 2
-    assert sessions.claim(("", "m", "a"), "text"), "the oldest session made room"
-    for text in ("one", "two", "three"):
-        sessions.claim(("", "m", "x"), text)
-    assert sessions.claim(("", "m", "x"), "one"), "the oldest text made room"
-    assert not sessions.claim(("", "m", "x"), "three")
-
-
-def test_a_released_text_can_be_given_again():
-    sessions = Sessions(max_sessions=2, max_texts=2, ttl_s=60, clock=Clock())
-    key = ("", "m", "s")
-    sessions.claim(key, "Aldric")
-    sessions.release(key, "Aldric")
-    assert sessions.claim(key, "Aldric")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 
@@ -46,10 +48,21 @@ def test_files_of_the_playground_are_served_under_its_policy_and_nothing_beside_
     assert httpx.get(base + "/static/nothing.js").json()["error_type"] == "not_found"
 
 
-def test_the_page_of_the_api_may_load_its_own_script_and_nothing_else(base):
+def test_the_page_of_the_api_is_made_of_files_of_this_gateway_alone(base):
     page = httpx.get(base + "/docs")
-    assert "/openapi.json" in page.text
-    assert "default-src 'none'" in page.headers["content-security-policy"]
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert {"docs/swagger-ui-bundle.js", "docs/swagger-ui.css", "openapi.json"} <= set(files)
+    for file in files:
+        assert "//" not in file
+        answer = httpx.get(httpx.URL(base + "/docs").join(file), headers=HTML)
+        assert answer.status_code == 200, file
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "<script>" not in page.text
+    assert httpx.get(base + "/docs/redoc.standalone.js").status_code == 404
 
 
 def test_a_wrong_method_names_the_right_ones(base):

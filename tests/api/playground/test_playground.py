@@ -424,3 +424,40 @@ def test_a_gateway_that_wants_a_key_is_given_one_for_this_tab_only(browser, serv
     assert token not in browser.run("return JSON.stringify(localStorage)")
     assert token not in browser.run("return location.href")
     browser.run("sessionStorage.clear()")
+
+
+def test_the_word_that_the_model_begins_with_is_there_before_the_text_is(browser, base, worker, expected):
+    worker.step_s = 0.05
+    browser.open(base, "#model=prose&seed=5&len=60")
+    browser.press(Keys.CONTROL, Keys.ENTER)
+    browser.until(lambda: browser.text("#write-text .opening") == "lantern", "the word")
+    assert len(generated(browser)) < len(expected("lantern", 5, 60))
+    browser.idle()
+    assert generated(browser) == expected("lantern", 5, 60), "and it does not stand in the text again"
+
+
+def test_a_word_that_the_model_knows_can_be_taken_for_a_beginning(browser, base):
+    browser.open(base, "#model=prose&len=5&seed=2")
+    assert [word.text for word in browser.all("#familiar-words .word")] == ["lantern", "harbour", "moor"]
+    assert not browser.find("#familiar-others").is_displayed()
+    browser.click("#familiar-words .word:nth-of-type(2)")
+    assert browser.run("return document.getElementById('prompt').value") == "harbour"
+    assert not browser.find("#familiar").is_displayed()
+    browser.generate()
+    assert browser.text("#write-text .opening") == "harbour"
+    browser.type("#prompt", Keys.BACKSPACE)
+    assert browser.find("#familiar").is_displayed()
+
+
+@pytest.mark.parametrize("mode", ["write", "compare", "list"])
+def test_letters_that_the_model_does_not_know_are_named(browser, base, mode):
+    browser.open(base, f"#model=prose&mode={mode}&prompt=abcЖł&len=5&seed=2")
+    browser.generate()
+    line = browser.text("#results .dropped")
+    assert line == "This model does not know Ж ł and left them out of the beginning."
+
+
+def test_a_refused_setting_is_called_by_the_name_it_has_on_the_page(browser, base):
+    browser.open(base, "#model=prose&prompt=abc&len=5000")
+    browser.generate()
+    assert browser.text("#problem-text").startswith("Length must be at most 200")
