@@ -5,4 +5,5 @@ choosing    which of them may be posted: length, novelty, block list, what was p
 history     what was posted, and what may have been when a run died (SQLite)
 platforms/  X, Mastodon, Bluesky, Discord, standard output
 posting     the order of all that
+schedule    the same every few hours, with retries; runs holds how each ended
 """

@@ -121,9 +121,13 @@ def run_study(
 
 
 def train_one(
-    recipe: Recipe, prepared: Prepared, options: StudyOptions
+    recipe: Recipe,
+    prepared: Prepared,
+    options: StudyOptions,
+    heard: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[LanguageModel, Fitted, list[Growth]]:
-    """One run of the study: the trained model, how it went, and a text at every measurement."""
+    """One run of the study: the trained model, how it went, and a text at every measurement. `heard` is told of
+    every step."""
     part = prepared.validation
     if part is None:
         raise UserError("the study compares validation losses; use --set split.val=0.1")
@@ -139,6 +143,7 @@ def train_one(
     growth: list[Growth] = []
 
     def hear(progress: Progress) -> None:
+        heard(progress)
         if progress.validation is None:
             return
         into_torch(weights, network)

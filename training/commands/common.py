@@ -15,6 +15,7 @@ from deploy import settings as deploy_settings
 from deploy.errors import DeployError
 from deploy.models_file import ModelsFile, ModelsFileError, load
 from inkwell.errors import InkwellError
+from inkwell.runtimes import AUTO
 from training.errors import TrainingError, UserError
 from training.loop import pick_device
 
@@ -66,6 +67,14 @@ def models_file(path: Path | None = None) -> ModelsFile:
     """deploy/models.toml, or another one."""
     options = deploy_settings.from_environment().changed(models_file=path)
     return load(options.models_file)
+
+
+def served_runtime(name: str) -> str:
+    """The runtime that models.toml wants for a model, so that a seed gives the text that a server gives; `auto`
+    for a model that it does not name, and where there is no such file."""
+    path = deploy_settings.from_environment().models_file
+    entry = load(path).models.get(name) if path.is_file() else None
+    return AUTO if entry is None else entry.runtime
 
 
 def find_model(name: str) -> Path:

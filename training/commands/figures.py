@@ -34,7 +34,7 @@ def figures(
     samples: Annotated[
         int, typer.Option("--samples", "-n", min=4, help="Texts where texts are counted.")
     ] = 32,
-    formats: Annotated[str, typer.Option(help="Some of png, svg, csv.")] = "png,svg,csv",
+    formats: Annotated[str, typer.Option(help="Some of png, svg, csv, json.")] = "png,svg,csv",
 ) -> None:
     """Look inside a model: pictures, and the numbers behind each as CSV. Examples:
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,8 @@ from training.bot.oauth import Access, PinFlow
 from training.bot.platforms import NAMES, open_platform
 from training.bot.platforms.x import consumer_of
 from training.bot.posting import Outcome, Plan, run
+from training.bot.runs import RunLog
+from training.bot.schedule import Schedule, interval, keep_posting, stopping
 from training.bot.settings import BotSettings
 from training.commands.common import find_model, plain_errors
 from training.errors import UserError
@@ -71,6 +74,10 @@ def post(
         bool, typer.Option("--dry-run", help="Show what would be posted; send nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The outcome as one JSON object.")] = False,
+    every: Annotated[
+        str | None, typer.Option(help="Stay, and post so often, from midnight UTC on: 30m, 4h, 1d.")
+    ] = None,
+    retries: Annotated[int, typer.Option(help="With --every: attempts after one that failed.")] = 3,
 ) -> None:
     """Draw candidates, choose one that suits the platform, and post it exactly once. Examples:
 
@@ -79,6 +86,8 @@ def post(
       inkwell post --to mastodon --model souls --url http://127.0.0.1:8000 --dry-run
 
       inkwell post --to x --model souls --block-list words.txt --novelty proven
+
+      inkwell post --to mastodon --model souls --every 4h
 
     Exit codes: 0 posted, 2 bad option, 10 nothing suitable, 11 rate limited, 12 credentials, 13 platform down,
     14 no text to be had; 1 and 3 for a history or a model that cannot be used.
@@ -95,19 +104,31 @@ def post(
         category=category,
     )
     blocked = read_block_list(block_list) if block_list is not None else ()
-    platform = open_platform(to, settings)
-    try:
-        rules = Rules(platform.limit(), platform.length, min_chars, novelty, not unfinished, blocked)
-        plan = Plan(rules, candidates, rounds, similarity)
-        source = _source(settings, model, prompt, parameters, url, local, candidates)
+    path = history or settings.history
+
+    def once() -> None:
+        platform = open_platform(to, settings)
         try:
-            with History.open(history or settings.history) as past:
-                outcome = run(platform, source, past, plan, dry_run=dry_run, say=_say)
+            rules = Rules(platform.limit(), platform.length, min_chars, novelty, not unfinished, blocked)
+            plan = Plan(rules, candidates, rounds, similarity)
+            source = _source(settings, model, prompt, parameters, url, local, candidates)
+            try:
+                with History.open(path) as past:
+                    outcome = run(platform, source, past, plan, dry_run=dry_run, say=_say)
+            finally:
+                source.close()
         finally:
-            source.close()
-    finally:
-        platform.close()
-    _show(outcome, to, as_json, dry_run)
+            platform.close()
+        _show(outcome, to, as_json, dry_run)
+
+    if every is None:
+        once()
+        return
+    schedule = Schedule(interval(every), retries)
+    if seed is not None:
+        raise UserError("--seed with --every would draw the same candidates each time; leave one of them out")
+    with RunLog(path) as log, stopping() as wait:
+        keep_posting(once, schedule, log, to, wait=wait, say=_say)
 
 
 @app.command()
@@ -140,6 +161,9 @@ def history_command(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many, newest first.")] = 20,
     to: Annotated[str | None, typer.Option("--to", help="Only this platform.")] = None,
     history: Annotated[Path | None, typer.Option(help="The history file; else INKWELL_POST_HISTORY.")] = None,
+    runs: Annotated[
+        bool, typer.Option("--runs", help="How the runs of `inkwell post --every` ended instead.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per post.")] = False,
 ) -> None:
     """What was posted, refused, or may have been posted. Example: inkwell post history --to mastodon"""
@@ -148,6 +172,9 @@ def history_command(
     path = history or BotSettings.from_env().history
     if not path.is_file():
         notes.print(f"nothing was posted yet: there is no {path}", highlight=False, soft_wrap=True)
+        return
+    if runs:
+        _show_runs(path, count, to, as_json)
         return
     with History.open(path) as past:
         rows = past.latest(count, to)
@@ -159,6 +186,21 @@ def history_command(
     for row in rows:
         place = Text(row.url or row.remote_id or row.reason or "")
         table.add_row(_when(row.reserved_at), row.platform, row.state, Text(row.text), place)
+    Console().print(table)
+
+
+def _show_runs(path: Path, count: int, to: str | None, as_json: bool) -> None:
+    with RunLog(path) as log:
+        found = log.latest(count, to)
+    if as_json:
+        for item in found:
+            typer.echo(json.dumps({**asdict(item), "started": _when(item.started)}, ensure_ascii=False))
+        return
+    table = Table("when", "platform", "attempts", "exit code", "what went wrong", box=None, pad_edge=False)
+    for item in found:
+        table.add_row(
+            _when(item.started), item.platform, str(item.attempts), str(item.code), Text(item.message)
+        )
     Console().print(table)
 
 

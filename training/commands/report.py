@@ -16,7 +16,6 @@ from training.data.textio import write_atomically
 from training.errors import UserError
 
 console = Console()
-_SOULSGEN_SECONDS = 1.8  # per sentence on a CPU, by its own README
 
 
 @plain_errors
@@ -36,6 +35,8 @@ def report(
       inkwell report training/corpora/stories.txt
 
       inkwell report training/corpora/souls --model souls --count 500 --out souls.html
+
+      inkwell report training/corpora/souls --model souls --url http://127.0.0.1:8000
 
       inkwell report corpus.txt --generated samples.txt
 
@@ -64,13 +65,10 @@ def report(
             served_sample(url, model, count, seed) if url else local_sample(find_model(model), count, seed)
         )
         other = list(sample.texts)
-        ratio = _SOULSGEN_SECONDS / sample.seconds_each
-        extra["how"] = (
-            f"Source {source}; {sample.how}: {sample.seconds_each * 1000:.1f} ms per text, "
-            f"{ratio:,.0f} times as fast as the {_SOULSGEN_SECONDS} s per sentence of SoulsGen."
-        )
+        extra["how"] = f"Source {source}; {sample.speed()}"
         extra["seconds_per_text"] = sample.seconds_each
-        console.print(str(extra["how"]), highlight=False, soft_wrap=True)
+        extra["seconds_per_sentence"] = sample.seconds_per_sentence
+        console.print(sample.speed(), highlight=False, soft_wrap=True)
     made = make_report(texts, other, corpus.name, extra)
     write_atomically(out, [render(made)])
     data = out.with_suffix(".json")

@@ -63,10 +63,11 @@ def _unbind3(data: bytes, where: str) -> list[Bound]:
         + ("I" if kind & _NAMES else "")
     )
     layout = struct.Struct(order + fields + ("I" if kind & _SIZES else ""))
-    found = []
+    found, room = [], len(data)
     for number in range(_checked(count, where)):
         values = layout.unpack_from(data, 32 + number * layout.size)
         name_at = values[3 + bool(kind & _IDS)] if kind & _NAMES else None
+        room = _fits(room - values[1], where)
         found.append(
             _bound(data, values[0], values[1], values[2], name_at, "shift_jis", plain_bits, where, number)
         )
@@ -85,15 +86,23 @@ def _unbind4(data: bytes, where: str) -> list[Bound]:
     layout = struct.Struct(order + fields + ("I" if kind & _IDS else "") + ("I" if kind & _NAMES else ""))
     if step < layout.size:
         raise DataError(f"{where}: file headers of {step} bytes, the format {kind:#x} needs {layout.size}")
-    found = []
+    found, room = [], len(data)
     for number in range(_checked(count, where)):
         values = layout.unpack_from(data, 64 + number * step)
         data_at = values[3 + bool(kind & _SIZES)]
         name_at = values[-1] if kind & _NAMES else None
+        room = _fits(room - values[2], where)
         found.append(
             _bound(data, values[0], values[2], data_at, name_at, codec, not reversed_bits, where, number)
         )
     return found
+
+
+def _fits(room: int, where: str) -> int:
+    """Files lie one behind the other; many that overlap could fill any memory."""
+    if room < 0:
+        raise DataError(f"{where}: its files overlap: they hold more than the bundle has bytes")
+    return room
 
 
 def _format(raw: int, plain_bits: bool) -> int:

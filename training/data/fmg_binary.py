@@ -19,6 +19,7 @@ from training.errors import DataError
 
 MAX_BYTES = 256 << 20
 MAX_STRINGS = 2_000_000
+MAX_TEXT_BYTES = 4_000_000  # of one text; the longest of the games have some thousand
 _VERSIONS = {0: "DemonsSouls", 1: "DarkSouls1", 2: "DarkSouls3"}
 
 
@@ -63,6 +64,9 @@ def _parse(data: bytes, path: Path) -> FmgFile:
     if strings > MAX_STRINGS:
         raise DataError(f"{path}: claims {strings} strings; at most {MAX_STRINGS} are accepted")
     entries: list[FmgEntry] = []
+    # Texts may share their place. Each is read once and all together fit the file: none of it can fill memory.
+    known: dict[int, str] = {}
+    size_of_texts = 0
     group_format = f"{order}IiiI" if wide else f"{order}Iii"
     step = struct.calcsize(group_format)
     for group in range(groups):
@@ -77,8 +81,12 @@ def _parse(data: bytes, path: Path) -> FmgFile:
         offset_format = f"{order}{count}{'Q' if wide else 'I'}"
         offsets = struct.unpack_from(offset_format, data, table_at + index * (8 if wide else 4))
         for number, offset in enumerate(offsets, start=first):
-            text = _string(data, offset, bool(unicode_flag), order, path, number) if offset else None
-            entries.append(FmgEntry(number, text))
+            if offset and offset not in known:
+                known[offset] = _string(data, offset, bool(unicode_flag), order, path, number)
+                size_of_texts += len(known[offset])
+                if size_of_texts > len(data):
+                    raise DataError(f"{path}: its texts overlap: they hold more than the file has bytes")
+            entries.append(FmgEntry(number, known[offset] if offset else None))
         if len(entries) > strings:
             raise DataError(f"{path}: groups hold more than the {strings} strings of the header")
     return FmgFile(path, tuple(entries), _VERSIONS[data[2]])
@@ -110,6 +118,10 @@ def _string(data: bytes, offset: int, utf16: bool, order: str, path: Path, numbe
         if end < 0:
             raise DataError(f"{path}: text {number} at byte {offset} never ends")
         codec = "shift_jis"
+    if end - offset > MAX_TEXT_BYTES:
+        raise DataError(
+            f"{path}: text {number} has {end - offset} bytes; at most {MAX_TEXT_BYTES} are accepted"
+        )
     try:
         return data[offset:end].decode(codec).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:

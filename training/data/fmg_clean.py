@@ -32,6 +32,9 @@ _PREFIX = re.compile(
 )
 _UPGRADE = re.compile(r"^(?P<base>.+?)\s*(?:\(\s*\+(?P<inner>\d{1,2})\s*\)|[+＋](?P<plain>\d{1,2}))$")
 
+_NUMBER = re.compile(r"(?<!\S)\d+(?:[-–]\d+)?(?!\S)")
+_MARK = re.compile(r"[.!?…:][\"'”’)]*(?=\s)")
+
 _BODY = "head|face|hair(?:style)?|beard|eyes?|(?:eye)?brows?|body|torso|chest|arms?|legs?|hands?|feet|skin"
 _OWNER = "(?:fe)?male|man|woman|naked|nude|bare|default|dummy|player|(?:fe)?male naked"
 _BODY_PART = re.compile(rf"^(?:(?:{_OWNER})\s+)?(?:{_BODY})$", re.IGNORECASE)
@@ -51,7 +54,7 @@ _MENU = re.compile(
 _SYSTEM = re.compile(
     r"\b(?:options?|log(?:ged)? (?:in|out)|sign(?:ed)? (?:in|out)|mouse|screen|resolution|press|select|"
     r"cancel|confirm|data|load(?:ed|ing)?|sav(?:e|ed|ing)|profile|invit(?:e|ation)|host|player|"
-    r"hard (?:disk|drive)|files?|connect(?:ed|ing|ion)?)\b",
+    r"brightness|volume|subtitles|camera|hard (?:disk|drive)|files?|connect(?:ed|ing|ion)?)\b",
     re.IGNORECASE,
 )
 _MENU_FILE = re.compile(
@@ -138,6 +141,16 @@ def is_body_part(name: str, kind: str) -> bool:
 def is_carving(name: str) -> bool:
     """Names of the talking head carvings, whose texts are all one text."""
     return _CARVING.search(name) is not None
+
+
+def take_table(sentence: str) -> tuple[str, str]:
+    """A sentence and the table that was run together behind it: a rest without an end that holds several numbers.
+    ("Roll once. d4 Kind 1 Acid 2 Cold 3 Fire 4 Ice" → "Roll once.", "d4 Kind 1 Acid 2 Cold 3 Fire 4 Ice")"""
+    if sentence.rstrip("\"'”’)").endswith((".", "!", "?", "…")):
+        return sentence, ""
+    at = max((found.end() for found in _MARK.finditer(sentence)), default=0)
+    head, rest = sentence[:at].strip(), sentence[at:].strip()
+    return (head, rest) if len(_NUMBER.findall(rest)) >= 4 else (sentence, "")
 
 
 def speaks_of_the_console(sentence: str) -> bool:

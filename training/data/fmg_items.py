@@ -15,6 +15,7 @@ from training.data.fmg_clean import (
     speaks_of_the_console,
     take_labels,
     take_prefix,
+    take_table,
     take_upgrade,
 )
 from training.data.fmg_pairing import Item, Part
@@ -90,7 +91,12 @@ def _clean(item: Item, log: DropLog, keep_skills: bool) -> CleanItem | None:
             body = f"{body}\n\n{labelled.skill}"
         elif labelled.skill:
             log.drop("sentence", "text under Skill:", f"{where}: {labelled.skill}")
-        for sentence in split_sentences(body):
+        for whole in split_sentences(body):
+            sentence, rows = take_table(whole)
+            if rows:
+                log.drop("sentence", "rows of a table, not a sentence", f"{where}: {rows}")
+            if not sentence:
+                continue
             if HOLE in sentence:
                 log.drop("sentence", "has a gap for a value or button", f"{where}: {sentence}")
             elif speaks_of_the_console(sentence):
@@ -101,7 +107,8 @@ def _clean(item: Item, log: DropLog, keep_skills: bool) -> CleanItem | None:
                 seen.add(sentence.casefold())
                 sentences.append(sentence)
     if name is None and not sentences:
-        return None  # its entries were counted as blank
+        log.drop("item", "nothing left of its entries", where)
+        return None
     type_ = (weapon_type or school or "").lower() or None
     return CleanItem(item.kind, item.id, item.folder, name, type_, tuple(sentences), level)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from training.data.fmg_file import FmgEntry, FmgFile, normal_version
+from training.data.safe_xml import feed
 from training.errors import DataError
 
 NULL = "%null%"
@@ -35,9 +36,6 @@ class _Handler:
 
     def fail(self, what: str) -> DataError:
         return DataError(f"{self.path}, line {self.parser.CurrentLineNumber}: {what}")
-
-    def doctype(self, name: str, *_: object) -> None:
-        raise self.fail(f"a document type ({name}) is not allowed here: it could define entities")
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         if not self.stack and tag != "fmg":
@@ -72,8 +70,6 @@ class _Handler:
 def _handler(path: Path) -> _Handler:
     handler = _Handler(path)
     parser = handler.parser
-    parser.buffer_text = True
-    parser.StartDoctypeDeclHandler = handler.doctype
     parser.StartElementHandler = handler.start
     parser.EndElementHandler = handler.end
     parser.CharacterDataHandler = handler.data
@@ -81,20 +77,20 @@ def _handler(path: Path) -> _Handler:
 
 
 def _feed(handler: _Handler) -> Iterator[FmgEntry]:
-    path = handler.path
+    for _ in feed(handler.parser, _chunks(handler.path), str(handler.path)):
+        yield from handler.entries
+        handler.entries.clear()
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as stream:
-            while chunk := stream.read(CHUNK):
-                handler.parser.Parse(chunk, False)
-                yield from handler.entries
-                handler.entries.clear()
-        if handler.parser.CurrentByteIndex <= 0 and path.stat().st_size == 0:
-            raise DataError(f"{path}: the file is empty")
-        handler.parser.Parse(b"", True)
-    except expat.ExpatError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}, column {error.offset}: {expat.errors.messages[error.code]}"
-        ) from None
+            chunk = stream.read(CHUNK)
+            if not chunk:
+                raise DataError(f"{path}: the file is empty")
+            while chunk:
+                yield chunk
+                chunk = stream.read(CHUNK)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 

@@ -1,14 +1,16 @@
 """Many raw labels to few groups, by an editable TOML file.
 
     [groups]
-    Elves = ["Elven", "Elf", "Dark Elven"]
+    Elves = ["Elven", "Elf", "Elves of *"]
 
-Labels are compared without regard to case and spacing. What a mapping does not know keeps its label, is
+Labels are compared without regard to case and spacing; `*` stands for any run of characters, and a label
+that is written out goes before one with a star. What a mapping does not know keeps its label, is
 left out, or becomes one group, as the options say; the report names it either way.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -31,13 +33,19 @@ UNMAPPED_RULES = ("keep", "unknown", "drop", "error")
 
 @dataclass(frozen=True)
 class Grouping:
-    """Group names in file order, and the group of every normalised label."""
+    """Group names in file order, the group of every normalised label, and labels with a star in file order."""
 
     groups: tuple[str, ...]
     labels: dict[str, str]
+    patterns: tuple[tuple[re.Pattern[str], str], ...] = ()
 
     def group_of(self, label: str) -> str | None:
-        return self.labels.get(_normal(label))
+        """The group of a label, None when the mapping does not know it."""
+        text = _normal(label)
+        found = self.labels.get(text)
+        if found is not None:
+            return found
+        return next((group for pattern, group in self.patterns if pattern.fullmatch(text)), None)
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ def load_grouping(path: Path = DEFAULT_MAPPING) -> Grouping:
     if unknown or not isinstance(groups, dict) or not groups:
         raise DataError(f"{path}: needs one table [groups]; found {', '.join(sorted(table)) or 'nothing'}")
     labels: dict[str, str] = {}
+    patterns = []
     for group, members in groups.items():
         if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
             raise DataError(f"{path}: group {group!r} must be a list of labels, found {members!r}")
@@ -74,7 +83,10 @@ def load_grouping(path: Path = DEFAULT_MAPPING) -> Grouping:
             owner = labels.setdefault(_normal(label), group)
             if owner != group:
                 raise DataError(f"{path}: label {label!r} stands in the groups {owner!r} and {group!r}")
-    return Grouping(tuple(groups), labels)
+            if "*" in label:
+                parts = map(re.escape, _normal(label).split("*"))
+                patterns.append((re.compile(".*".join(parts)), group))
+    return Grouping(tuple(groups), labels, tuple(patterns))
 
 
 def apply_grouping(

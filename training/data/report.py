@@ -24,7 +24,8 @@ class Drop:
 
 @dataclass(frozen=True)
 class DropReport:
-    """Everything a reader took in, kept, changed and left out. `notes` are counts of changes, not losses."""
+    """Everything a reader took in, kept, changed and left out. `notes` are counts of changes, not losses;
+    `stages` what became of what, in order, where several entries make one document."""
 
     title: str
     read: int
@@ -33,6 +34,7 @@ class DropReport:
     drops: tuple[Drop, ...] = ()
     notes: tuple[tuple[str, int], ...] = ()
     files: tuple[tuple[str, str], ...] = ()
+    stages: tuple[tuple[str, int], ...] = ()
 
     def dropped(self, reason: str, unit: str | None = None) -> int:
         """How many were left out for `reason` (of one unit, or of all)."""
@@ -48,24 +50,27 @@ class DropReport:
 
     def render(self) -> RenderableType:
         """A rich rendering for the terminal."""
-        parts: list[RenderableType] = [
-            Text(f"{self.title}: {self.read} {self.unit} read, {self.kept} documents kept", style="bold")
-        ]
+        stages = (*self.stages, ("documents", self.kept)) if self.stages else ()
+        way = " → ".join(f"{count:,} {what}" for what, count in stages)
+        read = way or f"{self.read:,} {self.unit} read, {self.kept:,} documents kept"
+        files = f" in {len(self.files)} files" if len(self.files) > 1 else ""
+        parts: list[RenderableType] = [Text(f"{self.title}{files}: {read}", style="bold")]
         if self.drops:
             table = Table(box=None, pad_edge=False, expand=True)
             table.add_column("left out", justify="right", no_wrap=True, min_width=8)
             table.add_column("unit", no_wrap=True, min_width=8)
             table.add_column("why", ratio=3)
             table.add_column("for example", ratio=4)
-            for drop in sorted(self.drops, key=lambda d: -d.count):
+            units = list(dict.fromkeys(drop.unit for drop in self.drops))
+            for drop in sorted(self.drops, key=lambda d: (units.index(d.unit), -d.count)):
                 # Text, not markup: game texts hold square brackets
-                table.add_row(str(drop.count), drop.unit, drop.reason, Text(drop.examples[0]))
+                table.add_row(f"{drop.count:,}", drop.unit, drop.reason, Text(drop.examples[0]))
             parts.append(table)
         if self.notes:
             table = Table("count", "changed or noticed", box=None, pad_edge=False)
             table.columns[0].justify = "right"
             for note, count in self.notes:
-                table.add_row(str(count), Text(note))
+                table.add_row(f"{count:,}", Text(note))
             parts.append(table)
         return Group(*parts)
 
@@ -77,6 +82,7 @@ class DropLog:
     _drops: dict[tuple[str, str], tuple[int, list[str]]] = field(default_factory=dict)
     _notes: dict[str, int] = field(default_factory=dict)
     _files: list[tuple[str, str]] = field(default_factory=list)
+    _stages: list[tuple[str, int]] = field(default_factory=list)
 
     def drop(self, unit: str, reason: str, example: str) -> None:
         """Count one loss; the first different examples are kept."""
@@ -96,6 +102,10 @@ class DropLog:
         """Remember how a file was understood."""
         self._files.append((path, what))
 
+    def stage(self, what: str, count: int) -> None:
+        """How many there were of something on the way from what was read to documents."""
+        self._stages.append((what, count))
+
     def freeze(self, title: str, read: int, kept: int, unit: str) -> DropReport:
         """The finished report."""
         return DropReport(
@@ -106,4 +116,5 @@ class DropLog:
             drops=tuple(Drop(u, r, n, tuple(e)) for (u, r), (n, e) in self._drops.items()),
             notes=tuple(self._notes.items()),
             files=tuple(self._files),
+            stages=tuple(self._stages),
         )

@@ -111,7 +111,11 @@ def build_souls(
                 paired.append((file, role))
                 what = " ".join(filter(None, (role.kind, role.part, role.layer)))
                 log.file(shown, f"{what}, {size}, {file.version or 'version not known'}")
-    items = clean_items(link(paired), log, options.keep_skills, options.keep_duplicates, options.min_chars)
+    linked = link(paired)
+    loose_entries = sum(len(file.entries) for file in loose)
+    log.stage("entries", read)
+    log.stage(f"items linked by id and {loose_entries:,} loose lines", len(linked))
+    items = clean_items(linked, log, options.keep_skills, options.keep_duplicates, options.min_chars)
     lines = list(_clean_lines(loose, options, log, root))
     documents = tuple(_documents(items, lines, options, log, root))
     title = f"souls {options.output}"

@@ -16,15 +16,19 @@ from dataclasses import dataclass, replace
 from training.data.corpus import Corpus, Document
 from training.errors import UserError
 
+PARTS = ("train", "val", "test")
+
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """val, test: fractions of characters (stream) or of keys (documents). holdout: the group to test on."""
+    """val, test: fractions of characters (stream) or of keys (documents). holdout: the group to test on.
+    by_group: the corpus has been split already, and the groups `train`, `val` and `test` are its parts."""
 
     val: float = 0.1
     test: float = 0.0
     seed: int = 42
     holdout: str | None = None
+    by_group: bool = False
 
     def __post_init__(self) -> None:
         for field in ("val", "test"):
@@ -35,6 +39,8 @@ class SplitOptions:
             raise UserError(f"val {self.val} and test {self.test} leave nothing to train on")
         if self.holdout is not None and self.test:
             raise UserError("holdout names the test set already; test must be 0")
+        if self.by_group and self.holdout is not None:
+            raise UserError("by_group takes all parts from the groups; holdout must not be given")
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ def key_of(text: str) -> str:
 def split(corpus: Corpus, options: SplitOptions | None = None) -> Splits:
     """Train, validation and test parts. Raises UserError when a part that was asked for would be empty."""
     options = options or SplitOptions()
+    if options.by_group:
+        return _by_group(corpus, options)
     if options.holdout is not None:
         return _hold_out(corpus, options)
     return _split_stream(corpus, options) if corpus.kind == "stream" else _split_documents(corpus, options)
@@ -129,6 +137,24 @@ def _without_copies(documents: Iterable[Document]) -> tuple[list[tuple[str, Docu
 
 def _rank(seed: int, key: str) -> bytes:
     return hashlib.sha256(f"{seed}\n{key}".encode()).digest()
+
+
+def _by_group(corpus: Corpus, options: SplitOptions) -> Splits:
+    """Parts as the groups say. A training text that is held out as well is left out of training."""
+    unknown = sorted({document.group or "(none)" for document in corpus.documents} - set(PARTS))
+    if unknown:
+        raise UserError(
+            f"corpus {corpus.name!r}: by_group needs the groups {', '.join(PARTS)}; "
+            f"it has {', '.join(unknown[:20])}"
+        )
+    held = {key_of(document.text) for document in corpus.documents if document.group != "train"}
+    clean = [d for d in corpus.documents if d.group != "train" or key_of(d.text) not in held]
+    unique, copies = _without_copies(clean)
+    parts: dict[str, list[Document]] = {name: [] for name in PARTS}
+    for _, document in unique:
+        parts[document.group or "train"].append(document)
+    present = replace(options, val=0.1 if parts["val"] else 0.0, test=0.1 if parts["test"] else 0.0)
+    return replace(_splits(corpus, parts, present, copies), leaking=len(corpus.documents) - len(clean))
 
 
 def _hold_out(corpus: Corpus, options: SplitOptions) -> Splits:

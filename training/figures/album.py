@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +34,8 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, GREY = (
 )
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, GREY)
 MARKERS = "osD^vPX*"
-FORMATS = ("png", "svg", "csv")
+FORMATS = ("png", "svg", "csv", "json")
+USUAL = ("png", "svg", "csv")
 MOST_BYTES = 200_000
 """A PNG larger than this is drawn again with fewer dots."""
 
@@ -55,7 +58,7 @@ class Album:
     """A folder being filled. `written` lists what is there, in order."""
 
     folder: Path
-    formats: Sequence[str] = FORMATS
+    formats: Sequence[str] = USUAL
     written: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -74,14 +77,21 @@ class Album:
             self._write(f"{name}.svg", buffer.getvalue())
 
     def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write the numbers as NAME.csv, floats with six digits."""
-        if "csv" not in self.formats:
+        """Write the numbers as NAME.csv, floats with six digits, and as NAME.json, a list of objects in which
+        what is no number (NaN) is null."""
+        if not {"csv", "json"} & set(self.formats):
             return
-        buffer = io.StringIO(newline="")
-        writer = csv.writer(buffer)
-        writer.writerow(columns)
-        writer.writerows([_shown(value) for value in row] for row in rows)
-        self._write(f"{name}.csv", buffer.getvalue().encode())
+        kept = [list(row) for row in rows]
+        if "csv" in self.formats:
+            buffer = io.StringIO(newline="")
+            writer = csv.writer(buffer)
+            writer.writerow(columns)
+            writer.writerows([_shown(value) for value in row] for row in kept)
+            self._write(f"{name}.csv", buffer.getvalue().encode())
+        if "json" in self.formats:
+            objects = [dict(zip(columns, map(_finite, row), strict=True)) for row in kept]
+            text = json.dumps(objects, ensure_ascii=False, indent=1, allow_nan=False)
+            self._write(f"{name}.json", text.encode())
 
     def _write(self, name: str, content: bytes) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -106,6 +116,12 @@ def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **more:
         return figure, figure.subplots(rows, columns, squeeze=False, **more)
 
 
+def below(place: Any, handles: Sequence[Any] = (), names: Sequence[str] = (), columns: int = 2) -> None:
+    """A legend under the axes, where no line can run through it."""
+    entries = (list(handles), list(names)) if handles else place.get_legend_handles_labels()
+    place.legend(*entries, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, fontsize=8)
+
+
 def visible(text: str) -> str:
     """A token as a label: white space and the end mark shown, the rest as it is."""
     marks = {" ": "␣", "\n": "↵", "\t": "⇥"}
@@ -127,6 +143,10 @@ def _png(figure: Figure) -> bytes:
         if len(content) <= MOST_BYTES:
             break
     return content
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _shown(value: Any) -> Any:

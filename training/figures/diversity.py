@@ -75,13 +75,22 @@ def _overlaps(bundle: Bundle, found: list[Sample]) -> list[tuple[float, float]]:
 
 
 def _lengths(place: Any, lengths: list[int]) -> None:
-    place.hist(lengths, bins=min(20, max(1, max(lengths) - min(lengths) + 1)), color=BLUE, edgecolor="white")
-    mean = float(np.mean(lengths))
-    place.axvline(mean, color=VERMILION, linestyle="--", label=f"mean {mean:.0f}")
-    place.legend(fontsize=8)
-    place.set_title(f"Lengths (cut at {MOST_TOKENS} tokens)")
+    mean = sum(lengths) / len(lengths)
+    place.set_title(f"Lengths, mean {mean:.0f} (cut at {MOST_TOKENS} tokens)")
     place.set_xlabel("characters")
     place.set_ylabel("texts")
+    if len(set(lengths)) == 1:
+        place.set_xticks([])
+        place.set_yticks([])
+        place.annotate(
+            f"all {len(lengths)} texts have {lengths[0]} characters",
+            (0.5, 0.5),
+            xycoords="axes fraction",
+            ha="center",
+        )
+        return
+    place.hist(lengths, bins=min(20, max(lengths) - min(lengths) + 1), color=BLUE, edgecolor="white")
+    place.axvline(mean, color=VERMILION, linestyle="--")
 
 
 def _ratios(place: Any, lengths: list[int], ratios: list[float]) -> None:

@@ -14,7 +14,8 @@ from training.figures.album import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMI
 from training.figures.inside import Reading, read, write
 
 HEAT_UNITS = 40
-MOST_STEPS = 120
+LEAST_STEPS = 40
+MOST_STEPS = 60
 ACTIVE, INACTIVE = 0.5, 0.1
 """A unit's mean size above which it counts as very active, and below which as inactive."""
 GROUPS = {
@@ -60,7 +61,9 @@ def sort_units(hidden: Tensor) -> Units:
 
 def draw(bundle: Bundle, album: Album, seed: int, prompt: str = "") -> None:
     """dynamics.png, .svg, .csv and dynamics-units.csv"""
-    ids, _, category = write(bundle, prompt, MOST_STEPS, seed)
+    # a text that ends at once shows little; names are short by nature
+    least = {} if bundle.categories else {"min_new_tokens": min(LEAST_STEPS, bundle.limits.max_new_tokens)}
+    ids, _, category = write(bundle, prompt, MOST_STEPS, seed, **least)
     reading = read(bundle, ids[:MOST_STEPS], category)
     units = sort_units(reading.hidden)
     steps = len(reading.ids)
@@ -183,6 +186,7 @@ def _entropy(place: Any, reading: Reading) -> None:
     )
     place.set_title("Doubt (entropy) and surprise, step by step")
     place.set_ylabel("nats")
+    place.set_ylim(0.0, 1.25 * max([1e-9, *reading.surprise.tolist(), *reading.entropy.tolist()]))
     place.legend(loc="upper right", fontsize=8, ncols=2)
     _tokens(place, reading)
 

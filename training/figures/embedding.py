@@ -67,7 +67,7 @@ def draw(bundle: Bundle, album: Album, seed: int) -> None:
     )
     for place, points, title in zip(axes[0], (flat, near), titles, strict=True):
         _scatter(place, points, groups)
-        for index in _labelled(groups):
+        for index in readable(points, [visible(text) for text in texts]):
             place.annotate(
                 visible(texts[index]),
                 points[index],
@@ -111,10 +111,21 @@ def _scatter(place: object, points: np.ndarray, groups: Sequence[str]) -> None:
             )
 
 
-def _labelled(groups: Sequence[str]) -> list[int]:
-    """Which tokens get a label: all of a small vocabulary, else evenly chosen ones."""
-    step = max(1, -(-len(groups) // _MOST_LABELS))
-    return list(range(0, len(groups), step))
+def readable(points: np.ndarray, labels: Sequence[str]) -> list[int]:
+    """Which tokens get a label: first come, first served, as long as no two labels lie over one another. Sizes are
+    shares of a panel: a letter is about 1.3 % of it wide, a line 3 % high."""
+    low, high = points.min(0), points.max(0)
+    places = (points - low) / np.where(high > low, high - low, 1.0)
+    taken: list[tuple[float, float, float]] = []  # left, right, bottom
+    kept: list[int] = []
+    for index, ((x, y), label) in enumerate(zip(places.tolist(), labels, strict=True)):
+        right = x + 0.006 + 0.013 * len(label)
+        if all(right < left or x > end or abs(y - bottom) > 0.03 for left, end, bottom in taken):
+            taken.append((x, right, y))
+            kept.append(index)
+        if len(kept) == _MOST_LABELS:
+            break
+    return kept
 
 
 def neighbours(bundle: Bundle, token: int, count: int = 10) -> list[tuple[int, float]]:

@@ -40,13 +40,15 @@ class Counted:
     longest: float
 
 
-def sample(bundle: Bundle, count: int, seed: int, tokens: int, **options: Any) -> list[Sample]:
-    """`count` texts with the seeds that follow `seed`, all categories in turn."""
+def sample(bundle: Bundle, count: int, seed: int, tokens: int | None, **options: Any) -> list[Sample]:
+    """`count` texts with the seeds that follow `seed`, all categories in turn; of at most `tokens` tokens, or of
+    the model's own limit."""
     engine = TextEngine(bundle, slots=min(64, count))
     sinks: list[list[Event]] = []
     for number in range(count):
         job: dict[str, Any] = {"id": str(number), "seed": seed + number, "logprobs": True, **options}
-        job["max_new_tokens"] = min(tokens, bundle.limits.max_new_tokens)
+        if tokens is not None:
+            job["max_new_tokens"] = min(tokens, bundle.limits.max_new_tokens)
         if bundle.categories:
             job.setdefault("category", bundle.categories[number % len(bundle.categories)])
         sinks.append([])
@@ -61,7 +63,7 @@ def _gathered(events: list[Event]) -> Sample:
         raise DataError(f"generation failed: {events[-1]['error']}")
     parts = [event for event in events if event["event"] == "tokens"]
     ids = tuple(token for part in parts for token in part["ids"])
-    logprobs = tuple(value for part in parts for value in part["logprobs"])
+    logprobs = tuple(value for part in parts for value in part.get("logprobs", ()))
     return Sample(events[0]["prompt"], events[-1]["text"], ids, logprobs)
 
 

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from training.errors import DataError
-from training.figures.album import BLUE, ORANGE, PALETTE, Album, canvas, styled
+from training.figures.album import BLUE, GREY, ORANGE, PALETTE, VERMILION, Album, canvas, styled
 
 _STYLES = {"none": "-", "shift": "--", "chunk": "-.", "random": ":"}
 
@@ -20,9 +20,40 @@ def draw_study(folder: Path) -> list[Path]:
     return album.written
 
 
+def draw_bumps(path: Path) -> list[Path]:
+    """Draw the curves that `training.experiments.bumps` wrote to `path`, beside them."""
+    rows = _rows(path)
+    album = Album(path.parent, ("png", "svg"))
+    with styled():
+        figure, axes = canvas(10.0, 4.6, 2, 1, sharex=True)
+        upper, lower = axes[0][0], axes[1][0]
+        windows = [int(row["window"]) for row in rows]
+        epochs = [name for name in rows[0] if name.startswith("epoch")]
+        for number, name in enumerate(epochs):
+            nats = [float(row[name]) for row in rows]
+            colour, late = PALETTE[(len(epochs) - 1 - number) % len(PALETTE)], number > 0
+            upper.plot(
+                windows, nats, color=colour if late else GREY, linewidth=1.1, label=name.replace("_", " ")
+            )
+        # the first epoch falls steeply while letters are learned; its beginning would squeeze all else
+        most = 1.5 * max(abs(float(row[epochs[-1]])) for row in rows)
+        upper.set_ylim(-most, most)
+        upper.set_ylabel("nats")
+        upper.set_title("Loss above the straight line of its epoch")
+        upper.legend(fontsize=8, ncols=len(epochs), loc="upper right")
+        lower.plot(windows, [float(row["judge"]) for row in rows], color=VERMILION, linewidth=1.1)
+        lower.set_title("A judge that has learned from other text")
+        lower.set_ylabel("bits")
+        lower.set_xlabel("place in the text, windows")
+        lower.margins(x=0.01)
+        figure.suptitle("The same places of the text are hard every time")
+        album.save("bumps", figure)
+    return album.written
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
-        raise DataError(f"{path} is missing; the study writes it")
+        raise DataError(f"{path} is missing; the experiment writes it")
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 

@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.ticker import NullLocator
+
 from inkwell.bundle import Bundle
-from training.figures.album import BLUE, GREEN, ORANGE, VERMILION, Album, canvas
-from training.figures.samples import Counted, count, sample
+from training.figures.album import BLUE, GREEN, ORANGE, VERMILION, Album, below, canvas
+from training.figures.samples import Counted, Sample, count, sample
 
 TEMPERATURES = (0.3, 0.6, 0.8, 1.0, 1.3)
 SAMPLES = 32
 MOST_TOKENS = 120
+_TICKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 300, 500, 1000, 2000, 5000)
 
 
 def measure(
@@ -23,12 +26,16 @@ def measure(
     prompt: str = "",
 ) -> list[tuple[float, Counted]]:
     """Figures of `samples` texts at each temperature, with no other filter and the same seeds."""
+    return [(t, count(bundle, texts)) for t, texts in texts_at(bundle, seed, samples, temperatures, prompt)]
+
+
+def texts_at(
+    bundle: Bundle, seed: int, samples: int, temperatures: Sequence[float] = TEMPERATURES, prompt: str = ""
+) -> list[tuple[float, list[Sample]]]:
+    """`samples` texts at each temperature, with no other filter and the same seeds."""
     plain = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
     options: dict[str, Any] = {**plain, **({"prompt": prompt} if prompt else {})}
-    return [
-        (t, count(bundle, sample(bundle, samples, seed, MOST_TOKENS, temperature=t, **options)))
-        for t in temperatures
-    ]
+    return [(t, sample(bundle, samples, seed, MOST_TOKENS, temperature=t, **options)) for t in temperatures]
 
 
 def held_out(bundle: Bundle) -> float | None:
@@ -38,23 +45,30 @@ def held_out(bundle: Bundle) -> float | None:
 
 
 def draw(bundle: Bundle, album: Album, seed: int, prompt: str = "", samples: int = SAMPLES) -> None:
-    """temperature.png, .svg, .csv"""
-    found = measure(bundle, seed, samples, prompt=prompt)
+    """temperature.png, .svg, .csv; temperature-texts.csv"""
+    written = texts_at(bundle, seed, samples, prompt=prompt)
+    found = [(t, count(bundle, texts)) for t, texts in written]
+    album.table(
+        "temperature-texts",
+        ["temperature", "seed", "text"],
+        ([t, seed + n, item.prompt + item.text] for t, texts in written for n, item in enumerate(texts)),
+    )
     held = held_out(bundle)
-    figure, axes = canvas(11.0, 3.6, 1, 3)
+    figure, axes = canvas(11.0, 4.4, 1, 3)
     degrees = [t for t, _ in found]
     place = axes[0][0]
     place.plot(degrees, [math.exp(f.nats) for _, f in found], "o-", color=BLUE, label="its own texts")
     if held is not None:
         place.axhline(math.exp(held), color=VERMILION, linestyle="--", label="held-out text")
     place.set_yscale("log")
-    place.yaxis.set_major_formatter("{x:g}")
     perplexities = [math.exp(figures.nats) for _, figures in found]
-    if max(perplexities) < 10 * min(perplexities):  # few enough minor ticks to name them
-        place.yaxis.set_minor_formatter("{x:g}")
+    low, high = min(perplexities), max(perplexities)
+    place.yaxis.set_minor_locator(NullLocator())
+    place.set_yticks([v for v in _TICKS if 0.8 * low <= v <= 1.2 * high])
+    place.yaxis.set_major_formatter("{x:g}")
     place.set_title("Coherence: perplexity to the model itself")
     place.set_ylabel("perplexity per token")
-    place.legend(fontsize=8)
+    below(place, columns=1)
     shares = (
         ("repeated 4-grams", "repeated", VERMILION, "o-"),
         ("different triples", "distinct_3", GREEN, "s--"),
@@ -71,7 +85,7 @@ def draw(bundle: Bundle, album: Album, seed: int, prompt: str = "", samples: int
         place.set_title(title)
         place.set_ylabel("share")
         if place is axes[0][1]:
-            place.legend(fontsize=8)
+            below(place, columns=1)
         elif not place.lines:
             place.annotate("no index of the training text", (0.5, 0.5), xycoords="axes fraction", ha="center")
     _add_longest(axes[0][2], found)
@@ -109,4 +123,4 @@ def _add_longest(place: Any, found: Sequence[tuple[float, Counted]]) -> None:
     other.spines["right"].set_visible(True)
     handles, names = place.get_legend_handles_labels()
     more, more_names = other.get_legend_handles_labels()
-    other.legend([*handles, *more], [*names, *more_names], fontsize=8, loc="center right")
+    below(place, [*handles, *more], [*names, *more_names], columns=1)

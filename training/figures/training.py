@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from inkwell.bundle import Bundle
-from training.figures.album import BLUE, MARKERS, ORANGE, PALETTE, VERMILION, Album, canvas
+from training.figures.album import BLUE, MARKERS, ORANGE, PALETTE, VERMILION, Album, below, canvas
 from training.figures.watch import Step, watched_step
 from training.health import HIGH_UPDATE, LOW_UPDATE
 
@@ -143,7 +143,7 @@ def _updates(place: Any, step: Step) -> None:
     place.axvspan(LOW_UPDATE, HIGH_UPDATE, color=BLUE, alpha=0.07, label="no warning in here")
     place.set_title("Update against data, at the last learning rate")
     place.set_xlabel("std of update / std of values")
-    place.legend(fontsize=7, loc="best")
+    below(place)
 
 
 def _evenly(items: list[Any], most: int = MOST_LINES) -> list[Any]:

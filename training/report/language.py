@@ -37,6 +37,15 @@ def load() -> Any | str:
         return f"Names and parts of speech need spaCy's English model {MODEL}: {HOW_TO}"
 
 
+def meaning(label: str) -> str:
+    """What a label of spaCy's stands for ("GPE": "Countries, cities, states"); "" where spaCy does not say."""
+    try:
+        from spacy.glossary import GLOSSARY
+    except ImportError:
+        return ""
+    return str(GLOSSARY.get(label, ""))
+
+
 def analyse(sentences: Sequence[str], pipeline: Any, count: int = 10) -> Language:
     """Entities and fine part-of-speech tags of up to 2,000 sentences, evenly taken."""
     step = max(1, len(sentences) // _MOST_SENTENCES)

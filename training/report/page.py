@@ -12,30 +12,39 @@ from training.report.distances import Distances, compare
 from training.report.lexicon import Lexicon, Spread
 
 Report = dict[str, Any]
+Lists = tuple[str, list[tuple[str, list[plots.Row]]]]  # heading, and for each side its name and lines
 _TOP = 10
-_MEANINGS = {
-    "js_words": "Jensen–Shannon divergence of word frequencies, bits: 0 equal, 1 nothing in common",
-    "js_bigrams": "the same for pairs of words",
-    "js_characters": "the same for characters",
-    "length_characters": "earth mover's distance of sentence lengths, characters",
-    "length_words": "the same in words",
-    "type_token_source": "different words over all words, source, over the words compared",
-    "type_token_generated": "the same, generated",
-    "distinct_1": "different words over all words",
-    "distinct_2": "different pairs over all pairs, generated",
-    "distinct_3": "different triples over all triples, generated",
-    "distinct_1_source": "the same for the source",
-    "distinct_2_source": "the same for the source",
-    "distinct_3_source": "the same for the source",
-    "self_bleu": "likeness of generated sentences among themselves: 1 all alike",
-    "self_bleu_source": "the same for the source",
-    "repeated_4grams": "share of 4-grams that their own text had before, generated",
-    "repeated_4grams_source": "the same for the source",
-    "exact_copies": "share of generated texts that are whole source texts",
-    "mean_longest_copy": "longest passage found in the source, characters, mean",
-    "max_longest_copy": "the same, largest",
-    "copied_share": "share of characters in passages of 24 or more that stand in the source",
-    "words_compared": "words of each side in the figures that depend on length",
+# heading: name, key of the generated side or of both together, key of the source, meaning
+_FIGURES: dict[str, tuple[tuple[str, str, str | None, str], ...]] = {
+    "Words": (
+        ("word use", "js_words", None, "Jensen–Shannon divergence, bits: 0 equal, 1 nothing in common"),
+        ("pairs", "js_bigrams", None, "the same for pairs of words"),
+        ("characters", "js_characters", None, "the same for characters"),
+        ("words compared", "words_compared", None, "of each side, in the figures that depend on length"),
+    ),
+    "Lengths of sentences": (
+        ("characters", "length_characters", None, "earth mover's distance: how far lengths have to be moved"),
+        ("words", "length_words", None, "the same in words"),
+    ),
+    "Variety": (
+        ("type to token", "type_token_generated", "type_token_source", "different words over all words"),
+        ("distinct 1", "distinct_1", "distinct_1_source", "the same, counted within sentences"),
+        ("distinct 2", "distinct_2", "distinct_2_source", "different pairs over all pairs"),
+        ("distinct 3", "distinct_3", "distinct_3_source", "different triples over all triples"),
+    ),
+    "Repetition": (
+        ("self-BLEU", "self_bleu", "self_bleu_source", "likeness of sentences among themselves: 1 all alike"),
+        (
+            *("repeated 4-grams", "repeated_4grams", "repeated_4grams_source"),
+            "share of 4-grams that their own text had before",
+        ),
+    ),
+    "Copying": (
+        ("whole texts", "exact_copies", None, "share of generated texts that are whole source texts"),
+        ("copied", "copied_share", None, "share of characters in passages of 24 or more from the source"),
+        ("longest, mean", "mean_longest_copy", None, "longest passage from the source, characters"),
+        ("longest", "max_longest_copy", None, "the same, largest of all texts"),
+    ),
 }
 
 
@@ -102,22 +111,66 @@ def render(report: Report) -> str:
     )
     lengths = report["lengths"]
     right = lengths["generated"]
-    distances = [
-        (name, f"{value:,.3f}".rstrip("0").rstrip("."), _MEANINGS[name])
-        for name, value in report.get("distances", {}).items()
-    ]
+    what, _, how = report.get("missing", "").partition(": ")
     return environment.get_template("report.html.j2").render(
         title=f"Lexical report: {report['name']}",
         subtitle=report.get("how", "The corpus as it is."),
         sides=[{"name": name} for name in names],
+        tiles=_tiles(report),
         glance=_glance(sides),
-        distances=distances,
+        distances=_distances(report.get("distances", {})),
         characters=plots.histogram(lengths["source"][0], right and right[0], "characters per sentence"),
         words=plots.histogram(lengths["source"][1], right and right[1], "words per sentence"),
-        pictures=_pictures(sides),
-        notice=report.get("missing"),
+        words_lists=_words(names, sides),
+        language_lists=_language(names, sides),
+        notice={"what": f"{what}. The rest of this page does without.", "how": how} if what else None,
         samples=report.get("samples", []),
     )
+
+
+def _tiles(report: Report) -> list[dict[str, str]]:
+    """The few figures that say most."""
+    found = report.get("distances")
+    if not found:
+        return []
+    tiles = [
+        (
+            "word use",
+            f"{found['js_words']:.2f} bits",
+            "apart from the source: 0 is the same, 1 nothing in common",
+        ),
+        (
+            "different triples",
+            f"{found['distinct_3']:.0%}",
+            f"of all triples of words; {found['distinct_3_source']:.0%} in the source",
+        ),
+        (
+            "copied",
+            f"{found['copied_share']:.1%}",
+            f"of the characters, in passages of 24 or more; the longest has {found['max_longest_copy']:,.0f}",
+        ),
+    ]
+    if "seconds_per_sentence" in report:
+        each = report["seconds_per_sentence"] * 1000
+        tiles.append(("time per sentence", f"{each:,.1f} ms", "SoulsGen took 1,800 ms on a CPU"))
+    return [{"what": what, "value": value, "says": says} for what, value, says in tiles]
+
+
+def _distances(found: dict[str, float]) -> list[dict[str, Any]]:
+    def shown(key: str | None) -> str:
+        if key is None:
+            return ""
+        value = found[key]
+        return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
+
+    return [
+        {
+            "heading": heading,
+            "rows": [(name, shown(made), shown(source), meaning) for name, made, source, meaning in figures],
+        }
+        for heading, figures in _FIGURES.items()
+        if found
+    ]
 
 
 def _glance(sides: Sequence[Report]) -> list[list[str]]:
@@ -138,28 +191,35 @@ def _glance(sides: Sequence[Report]) -> list[list[str]]:
     return rows
 
 
-def _pictures(sides: Sequence[Report]) -> list[tuple[str, str]]:
+def _words(names: Sequence[str], sides: Sequence[Report]) -> list[Lists]:
     wanted = [
         ("Pairs of words", "bigrams"),
         ("Triples of words", "trigrams"),
+        ("Words that are no stop words", "other_words"),
         ("Stop words", "stop_words"),
-        ("Other words", "other_words"),
     ]
-    found = [(heading, _pair([side[key] for side in sides])) for heading, key in wanted]
-    if all("language" in side for side in sides):
-        spoken = [side["language"] for side in sides]
-        found.append(("Kinds of names", _pair([side["entities"] for side in spoken])))
-        found.append(("Parts of speech", _pair([side["tags"] for side in spoken])))
-        for kind, heading in (("entity_words", "Names"), ("tag_words", "Words")):
-            for label in spoken[0][kind]:
-                found.append(
-                    (f"{heading} tagged {label}", _pair([side[kind].get(label, []) for side in spoken]))
-                )
+    return [(heading, _pair(names, [side[key] for side in sides])) for heading, key in wanted]
+
+
+def _language(names: Sequence[str], sides: Sequence[Report]) -> list[Lists]:
+    if not all("language" in side for side in sides):
+        return []
+    spoken = [side["language"] for side in sides]
+    found = [("Kinds of names", _pair(names, [side["entities"] for side in spoken]))]
+    found.append(("Parts of speech", _pair(names, [side["tags"] for side in spoken])))
+    for kind, heading in (("entity_words", "Names"), ("tag_words", "Words")):
+        for label in spoken[0][kind]:
+            meaning = language.meaning(label)
+            lists = _pair(names, [side[kind].get(label, []) for side in spoken])
+            found.append((f"{heading} tagged {label}{f' ({meaning})' if meaning else ''}", lists))
     return found
 
 
-def _pair(sides: Sequence[Sequence[tuple[str, int]]]) -> str:
-    return plots.bars(sides[0], sides[1] if len(sides) > 1 else None)
+def _pair(
+    names: Sequence[str], counts: Sequence[Sequence[tuple[str, int]]]
+) -> list[tuple[str, list[plots.Row]]]:
+    others = list(reversed(counts)) if len(counts) > 1 else [()]
+    return [(name, plots.rows(mine, other)) for name, mine, other in zip(names, counts, others, strict=True)]
 
 
 __all__ = ["Distances", "make_report", "render"]

@@ -68,6 +68,7 @@ class Program:
             "COLUMNS": "200",
             "OMP_NUM_THREADS": "1",
             "INKWELL_DATA_DIR": str(folder / "data"),
+            **{name: os.environ[name] for name in ("INKWELL_NATIVE_CACHE",) if name in os.environ},
         }
 
     def __call__(
@@ -129,14 +130,14 @@ def archiver() -> None:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
+def program(tmp_path: Path, native_cache: Path) -> Program:
     (tmp_path / "prose.txt").write_text(PROSE, encoding="utf-8")
     (tmp_path / "names.csv").write_text(NAMES, encoding="utf-8")
     return Program(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Program:
+def trained(tmp_path_factory: pytest.TempPathFactory, native_cache: Path) -> Program:
     """A folder in which `prose` and `names` are trained, and `prose` is archived. Not to be changed."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "prose.txt").write_text(PROSE, encoding="utf-8")

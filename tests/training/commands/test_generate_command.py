@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from inkwell.bundle import load_bundle
 from inkwell.session import TextEngine
+from training.commands.generate_here import rows_for
 
 
 def text_of(folder, **values):
@@ -96,6 +98,56 @@ def test_any_field_of_a_job_can_be_set(trained):
     )
 
 
+def test_a_category_can_be_made_to_count_for_more(trained):
+    folder = trained.folder / "bundles" / "names"
+    engine = TextEngine(load_bundle(folder), slots=2)
+    job = {"category": "elf", "guidance": 4, "seed": 5}
+    texts = []
+    for seed in (5, 6, 7):
+        events = list(engine.generate({**job, "seed": seed}))
+        texts.append(events[0]["prompt"] + events[-1]["text"])
+    words = ("generate", "names", "--category", "elf", "--guidance", 4, "--seed", 5)
+    assert trained.succeed(*words).stdout == texts[0] + "\n"
+    assert trained.succeed(*words, "-n", 3).stdout == "".join(f"{text}\n" for text in texts)
+
+
+def test_a_search_gives_its_best_texts(trained):
+    folder = trained.folder / "bundles" / "prose"
+    engine = TextEngine(load_bundle(folder), slots=4)
+    job = {"prompt": "Old", "num_beams": 4, "num_return_sequences": 3, "max_new_tokens": 12}
+    best = list(engine.generate(job))[-1]["beams"]
+    words = ("generate", "prose", "Old", "--num-beams", 4, "--length", 12)
+    assert trained.succeed(*words).stdout == "Old" + best[0]["text"] + "\n"
+    lines = trained.succeed(*words, "-n", 3, "--json").stdout.splitlines()
+    assert [json.loads(line)["generated_text"] for line in lines] == [beam["text"] for beam in best]
+    assert [json.loads(line)["score"] for line in lines] == pytest.approx([beam["score"] for beam in best])
+
+
+def test_a_story_is_told_by_its_rules(trained):
+    ending = "The sailors went home."
+    words = ("generate", "prose", "Old", "--length", 90, "--seed", 3, "--forbid-loops", 3, "--forbid", "the")
+    more = ("--opening", " harbour.", "--ending", ending, "--require", "lantern")
+    text = trained.succeed(*words, *more).stdout.removesuffix("\n")
+    assert text.startswith("Old harbour.")
+    assert text.endswith(f" {ending}")
+    told = re.findall(r"[^\W\d_]+", text.removesuffix(ending).lower())
+    assert "lantern" in told
+    assert "the" not in told
+    runs = [tuple(told[at : at + 3]) for at in range(len(told) - 2)]
+    assert len(set(runs)) == len(runs)
+
+
+def test_rows_are_made_for_what_is_asked():
+    assert rows_for(1, {}) == 1
+    assert rows_for(10, {}) == 10
+    assert rows_for(100, {}) == 64
+    assert rows_for(1, {"guidance": 2.0}) == 2
+    assert rows_for(100, {"guidance": 2.0}) == 64
+    assert rows_for(1, {"guidance": 1}) == 1
+    assert rows_for(9, {"num_beams": 9}) == 9
+    assert rows_for(5, {"num_beams": 9, "guidance": 3}) == 18
+
+
 @pytest.mark.parametrize(
     ("code", "words", "parts"),
     [
@@ -108,6 +160,10 @@ def test_any_field_of_a_job_can_be_set(trained):
         (3, ["prose", "x", "-n", "2", "--set", "seed=x"], ["seed", "'x'"]),
         (3, ["prose", "x", "--length", "100000"], ["max_new_tokens is 100000"]),
         (3, ["prose", "x", "--category", "elf"], ["category", "has no categories"]),
+        (3, ["prose", "x", "--num-beams", "17"], ["num_beams must be an integer from 1 to 16; got 17"]),
+        (3, ["prose", "x", "--num-beams", "3", "-n", "4"], ["num_return_sequences is 4, above num_beams 3"]),
+        (3, ["prose", "x", "--num-beams", "3", "-t", "0.5"], ["temperature must be absent or 0 or 1"]),
+        (3, ["prose", "x", "--forbid-loops", "1"], ["forbid_loops must be an integer from 2 to 32; got 1"]),
         (3, ["names", "--category", "gnome"], ["'gnome'", "dwarf, elf"]),
         (3, ["damaged.mar"], ["damaged.mar"]),
     ],

@@ -137,3 +137,70 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
     assert Settings.from_env({}).data_dir.name == "data"
     with pytest.raises(UserError, match="INKWELL_DATA_MIRROR='nowhere' is not a folder"):
         Settings.from_env({"INKWELL_DATA_MIRROR": "nowhere"})
+
+
+def test_a_wiki_is_built_with_a_mapping_that_was_listed_and_edited(run: Run, tmp_path: Path) -> None:
+    dump = tmp_path / "folk.xml"
+    pages = "".join(
+        f"<page><title>{name}</title><ns>0</ns><id>{n}</id><revision><text>[[Category:{kind}]]</text></revision></page>"
+        for n, (name, kind) in enumerate(
+            [("Aino", "Wood elves"), ("Bela", "Wood elves"), ("Riverton", "Towns")]
+        )
+    )
+    dump.write_text(f"<mediawiki>{pages}</mediawiki>")
+    out, listed = tmp_path / "n.jsonl", tmp_path / "map.toml"
+    assert run("build", "wiki", dump, "--out", out, "--list-categories", listed).exit_code == 0
+    assert listed.read_text().splitlines()[-1] == '"Wood elves" = [] # 2 pages'
+    listed.write_text('[groups]\nElves = ["* elves"]\n')
+    report = tmp_path / "drops.json"
+    words = ["--groups", listed, "--unmapped", "drop", "--report", report]
+    assert run("build", "wiki", dump, "--out", out, *words).exit_code == 0
+    assert load_jsonl(out).categories == {"Elves": 2}
+    (drop,) = json.loads(report.read_text())["drops"]["drops"]
+    assert (drop["reason"], drop["examples"]) == ("no category that the mapping knows", ["Riverton: Towns"])
+
+
+def test_names_under_headings_are_built_from_a_page_and_from_text(run: Run, tmp_path: Path) -> None:
+    page, text, out = tmp_path / "n.html", tmp_path / "n.txt", tmp_path / "n.jsonl"
+    page.write_text("<h1>Elven Names</h1><p>Aino, Bela</p>")
+    text.write_text("DWARVES\nBorin, Durak\n")
+    assert run("build", "names", page, "--out", out).exit_code == 0
+    assert load_jsonl(out).categories == {"Elven": 2}
+    assert run("build", "names", text, "--out", out, "--headings").exit_code == 0
+    assert load_jsonl(out).categories == {"Dwarves": 2}
+
+
+def test_names_are_multiplied_and_keep_their_parts(run: Run, tmp_path: Path) -> None:
+    given, family, out = tmp_path / "g.csv", tmp_path / "f.csv", tmp_path / "p.jsonl"
+    given.write_text("name,category\n" + "".join(f"Given{i},Elf\n" for i in range(40)))
+    family.write_text("name,category\n" + "".join(f"Family{i},Elf\n" for i in range(40)))
+    result = run("product", given, family, "--out", out, "--count", "200")
+    assert result.exit_code == 0, result.output
+    parts = tmp_path / "parts"
+    assert run("split", out, "--out", parts, "--by-group").exit_code == 0
+    halves = [
+        {word for document in load_jsonl(parts / f"{part}.jsonl").documents for word in document.text.split()}
+        for part in ("train", "val")
+    ]
+    assert all(halves)
+    assert not halves[0] & halves[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["scrape", "nowhere", "--out", "p", "--contact", "a@b.c"], "'nowhere' is no address"),
+        (["scrape", "http://127.0.0.1:9/", "--out", "p", "--contact", "me"], "contact is 'me'"),
+        (["build", "wiki", "x.txt", "--out", "o", "--namespaces", "a"], "--namespaces 'a'"),
+        (["product", "nobody", "surnames_by_country", "--out", "o"], "no corpus is named 'nobody'"),
+    ],
+)
+def test_bad_words_of_the_makers_are_named(run: Run, words: list[str], complaint: str) -> None:
+    result = run(*words)
+    assert result.exit_code == UserError.exit_code
+    assert complaint in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("verb", ["list", "fetch", "build", "scrape", "product", "show", "split"])
+def test_every_verb_about_corpora_has_an_example(run: Run, verb: str) -> None:
+    assert f"inkwell data {verb}" in " ".join(run(verb, "--help").output.split())

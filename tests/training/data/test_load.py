@@ -179,7 +179,7 @@ def test_folder_of_game_texts_is_recognised(tmp_path: Path, makers: Any) -> None
         load(tmp_path, "stream")
 
 
-@pytest.mark.parametrize("name", ["a.pdf", "noending"])
+@pytest.mark.parametrize("name", ["a.docx", "noending"])
 def test_unknown_format_is_refused_with_the_known_ones(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"there are readers for \.txt"):
         load(put(tmp_path, name, "x"))

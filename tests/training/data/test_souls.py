@@ -188,9 +188,18 @@ def test_every_entry_is_accounted_for(weapons: Write, write_fmg: Write) -> None:
     assert {(d.unit, d.reason): d.count for d in report.drops} == {
         ("entry", "blank (empty, %null%, no_text …)"): 7,
         ("item", "description without a name"): 1,
+        ("item", "nothing left of its entries"): 1,
         ("entry", "has a gap for a value or button"): 1,
     }
     assert report.kept == len(corpus) == 2
+    # and so is every item: what was linked is kept or left out
+    assert report.stages == (("entries", 12), ("items linked by id and 3 loose lines", 3))
+
+
+def test_rows_of_a_table_are_no_sentence(weapons: Write) -> None:
+    root = weapons(i1=("Axe", "It has a blade.", "Roll once. d10 Kind 1 Acid 2 Cold 3 Fire 4 Force 5 Ice"))
+    assert texts(root) == ["Axe. It has a blade. Roll once."]
+    assert dropped(root)["rows of a table, not a sentence"] == 1
 
 
 def test_order_is_that_of_the_files(weapons: Write) -> None:

@@ -254,6 +254,8 @@ def test_the_character_study_is_drawn(prose, tmp_path, monkeypatch):
     ("words", "said"),
     [
         (("bpe-sizes", "--sizes", "many"), "--sizes 'many'"),
+        (("memory", "nobody"), "no model 'nobody'"),
+        (("echoes", "nobody"), "no model 'nobody'"),
         (("gru-gpt", "--rates", "x"), "--rates 'x'"),
         (("carry", "--family", "poems"), "'poems'"),
         (("seed-words", "nobody"), "no model 'nobody'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from itertools import pairwise
@@ -16,6 +17,7 @@ from PIL import Image
 from inkwell.bundle import load_bundle
 from training.errors import UserError
 from training.figures import album as albums
+from training.figures import temperature
 from training.figures.album import Album, canvas, visible
 from training.figures.groups import GROUPS, Wish, chosen_groups, draw_figures
 from training.figures.temperature import measure
@@ -175,7 +177,7 @@ def test_unknown_groups_and_formats_are_told():
         chosen_groups(["embedding", "moods"])
     with pytest.raises(UserError, match="'gif'"):
         Album(Path("x"), ("png", "gif"))
-    with pytest.raises(UserError, match="allowed are png, svg, csv"):
+    with pytest.raises(UserError, match="allowed are png, svg, csv, json"):
         Album(Path("x"), ())
 
 
@@ -192,3 +194,22 @@ def test_the_gallery_shows_pictures_that_are_there():
     assert [name for name in sorted(pictures) if not (root / "docs" / name).is_file()] == []
     groups = set(re.findall(r"--only ([a-z]+)", text))
     assert groups == set(GROUPS)
+
+
+def test_the_numbers_can_be_had_as_json_too(tmp_path):
+    album = Album(tmp_path, ("csv", "json"))
+    album.table("n", ["token", "value"], ([t, v] for t, v in (("a", 0.5), ("$", math.nan))))
+    assert [path.name for path in album.written] == ["n.csv", "n.json"]
+    assert json.loads((tmp_path / "n.json").read_text(encoding="utf-8")) == [
+        {"token": "a", "value": 0.5},
+        {"token": "$", "value": None},
+    ]
+
+
+def test_the_texts_behind_the_temperatures_are_kept(char_bundle, tmp_path):
+    album = Album(tmp_path, ("csv",))
+    temperature.draw(load_bundle(char_bundle), album, seed=3, samples=4)
+    rows = rows_of(tmp_path / "temperature-texts.csv")
+    assert len(rows) == 4 * len(temperature.TEMPERATURES)
+    assert {row["seed"] for row in rows} == {"3", "4", "5", "6"}
+    assert all(row["text"] for row in rows)

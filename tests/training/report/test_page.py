@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -136,12 +137,33 @@ def test_one_side_alone_has_no_distances():
     assert "generated" not in re.sub(r"<style>.*?</style>", "", text, flags=re.S)
 
 
-def test_every_distance_has_its_meaning_on_the_page():
+def test_every_distance_stands_on_the_page_with_its_meaning():
     report = make_report(SOURCE, GENERATED)
-    assert set(report["distances"]) == set(page._MEANINGS)
+    figures = [figure for group in page._FIGURES.values() for figure in group]
+    shown = [key for _, made, source, _ in figures for key in (made, source) if key is not None]
+    assert sorted(shown) == sorted(report["distances"])
     text = render(report)
-    for name in report["distances"]:
+    for name, _, _, meaning in figures:
         assert f"<td>{name}</td>" in text
+        assert html.escape(meaning, quote=False).replace("'", "&#39;") in text
+
+
+def test_the_page_follows_light_and_dark_paper():
+    text = render(make_report(SOURCE, GENERATED))
+    assert "prefers-color-scheme: dark" in text
+    pictures = re.findall(r"<svg.*?</svg>", text, flags=re.S)
+    assert len(pictures) == 2
+    for picture in pictures:
+        inks = set(re.findall(r"(?:fill|stroke): ?([^;\"]+)", picture))
+        assert inks <= {"none", "var(--ink)", "var(--source)", "var(--made)", "var(--line)"}, inks
+        assert "aria-label" in picture
+
+
+def test_the_time_per_sentence_stands_beside_that_of_soulsgen():
+    text = render(make_report(SOURCE, GENERATED, extra={"seconds_per_sentence": 0.0123}))
+    assert "12.3 ms" in text
+    assert "SoulsGen took 1,800 ms" in text
+    assert "SoulsGen" not in render(make_report(SOURCE, GENERATED))
 
 
 def test_a_report_is_plain_data():

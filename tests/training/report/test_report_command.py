@@ -55,7 +55,9 @@ def test_a_model_writes_the_other_side(folder, bpe_bundle):
     data = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert 1 <= data["generated"]["texts"] <= 6
     assert data["seconds_per_text"] > 0
-    assert "ms per text" in data["how"]
+    assert "ms per sentence" in data["how"]
+    assert "SoulsGen took 1,800 ms per sentence" in out
+    assert 0 < data["seconds_per_sentence"] <= data["seconds_per_text"]
 
 
 def test_the_same_seed_writes_the_same_texts(folder, bpe_bundle):
@@ -83,5 +85,6 @@ def test_a_server_that_does_not_answer_is_an_error_in_one_sentence(folder):
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
     result = run("stories.txt", "--model", "prose", "--url", f"http://127.0.0.1:{port}", "-n", 2, code=3)
-    assert str(port) in result.stderr
+    assert f"no server answers at http://127.0.0.1:{port}" in result.stderr
+    assert "or leave out --url to generate here" in result.stderr
     assert "Traceback" not in result.output
