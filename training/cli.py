@@ -30,6 +30,7 @@ VERBS = {
     "plan": Verb("deploy.commands", "plan", "Serve"),
     "serve": Verb("deploy.commands", "serve", "Serve"),
     "stop": Verb("deploy.commands", "stop", "Serve"),
+    "k8s": Verb("deploy.k8s.commands", "app", "Serve"),
     "generate": Verb("training.commands.generate", "generate", "Serve"),
     "post": Verb("training.commands.post", "app", "Serve"),
     "report": Verb("training.commands.report", "report", "Look"),

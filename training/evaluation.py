@@ -28,7 +28,7 @@ def evaluate_bundle(
     the memorisation of `samples` generated texts against that of held-out ones. For a model with categories also
     how well they can be told apart, see `category_figures`."""
     bundle = load_bundle(path, pick_device(device))
-    recipe = _recipe_of(bundle)
+    recipe = recipe_of(bundle)
     if corpus is not None:
         # all of a foreign corpus is held out, so none of it may be set aside for training
         recipe = replace(with_corpus(recipe, corpus), kind=None, separator=None)
@@ -57,7 +57,8 @@ def evaluate_bundle(
     return figures
 
 
-def _recipe_of(bundle: Bundle) -> Recipe:
+def recipe_of(bundle: Bundle) -> Recipe:
+    """The recipe that the bundle was trained by. Raises DataError for a bundle that does not say."""
     values = bundle.config.training.get("recipe")
     if not isinstance(values, dict):
         raise DataError(f"{bundle.path}: config.json has no training recipe, so its held-out text is unknown")
