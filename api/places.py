@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
+import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
@@ -39,6 +41,8 @@ class Places:
         self._settings = settings
         self._resolve = resolve
         self._found: dict[str, list[str]] = {}
+        # Many gateways that all begin with the same of equally idle workers would overload it.
+        self._order = secrets.token_hex(8)
         self.on_change: Callable[[str], None] = lambda _: None
 
     def inference(self, model: str) -> list[str]:
@@ -64,11 +68,15 @@ class Places:
         ]
         for host in dict.fromkeys(_host(url) for url in configured):
             if found := await self._resolve(host):
-                self._found[host] = found
+                self._found[host] = sorted(found, key=self._place)
         after = self.inference(model)
         if after != before:
             log.info("endpoints_changed", model=model, before=len(before), after=len(after))
             self.on_change(model)
+
+    def _place(self, address: str) -> bytes:
+        """An order of this gateway's own, in which an address keeps its place."""
+        return hashlib.sha256(f"{self._order} {address}".encode()).digest()
 
     def _expanded(self, urls: Sequence[str]) -> list[str]:
         if not self._settings.discover:

@@ -39,8 +39,8 @@ async def test_every_address_of_a_name_is_an_endpoint_in_the_same_order_on_both_
     where = Places(TWO, Zone(workers=["10.0.0.1", "10.0.0.2"], names=["fd00::9"]))
     await where.look("prose")
     await where.look("names")
-    assert where.inference("prose") == ["http://10.0.0.1:8080", "http://10.0.0.2:8080"]
-    assert where.management("prose") == ["http://10.0.0.1:8081", "http://10.0.0.2:8081"]
+    assert sorted(where.inference("prose")) == ["http://10.0.0.1:8080", "http://10.0.0.2:8080"]
+    assert where.management("prose") == [url.replace("8080", "8081") for url in where.inference("prose")]
     assert where.inference("names") == ["http://[fd00::9]:8080"]
     assert (where.found("prose"), where.found("names")) == (2, 1)
 
@@ -56,6 +56,18 @@ async def test_a_change_is_told_once_and_only_to_the_model_that_it_concerns():
     await where.look("prose")
     await where.look("names")
     assert changed == ["prose", "prose"]
+
+
+async def test_gateways_begin_with_different_machines_and_each_keeps_its_order():
+    many = [f"10.0.0.{n}" for n in range(40)]
+    gateways = [Places(TWO, Zone(workers=many)) for _ in range(20)]
+    for where in gateways:
+        await where.look("prose")
+    assert len({where.inference("prose")[0] for where in gateways}) > 5
+    before = gateways[0].inference("prose")
+    gateways[0]._resolve = Zone(workers=[*reversed(many), "10.0.0.99"])
+    await gateways[0].look("prose")
+    assert [url for url in gateways[0].inference("prose") if "99" not in url] == before
 
 
 async def test_a_name_without_addresses_leaves_what_was_known():
@@ -107,7 +119,7 @@ async def test_the_gateway_sends_as_much_as_the_machines_found_can_take(addresse
     await gateway.catalog.state("prose", fresh=True)
     assert gateway.batchers["prose"].limits.inflight == factor * alone.inflight
     assert gateway.batchers["prose"].limits.spread == factor
-    assert [t.url for t in gateway.worker.pool("prose").targets] == [f"http://{a}:1" for a in addresses]
+    assert {t.url for t in gateway.worker.pool("prose").targets} == {f"http://{a}:1" for a in addresses}
     await gateway.worker.aclose()
 
 

@@ -470,3 +470,21 @@ def test_half_a_surrogate_pair_is_refused_and_can_be_named(front):
 
 def test_a_reply_is_json_unless_said_otherwise():
     assert Reply(b"{}", None).content_type == "application/json"
+
+
+def test_jobs_that_take_long_to_begin_are_begun_over_several_turns(char_bundle):
+    ticks = iter(range(10_000))
+    desk = Desk(TextEngine(load_bundle(char_bundle), slots=8), clock=lambda: next(ticks) * 0.1)
+    jobs = [{"id": f"j{n}", "prompt": "The", "seed": n, "max_new_tokens": 300} for n in range(12)]
+    first = desk.call(["a"], [{"jobs": jobs}])[0]
+    begun = first.chunk.count(b'"event":"start"')
+    assert 0 < begun < 12
+    # Another POST does not wait until all of the first have begun.
+    second = desk.call(["a", "b"], [{"jobs": jobs}, {"jobs": [{"id": "x", "prompt": "Old"}]}])
+    assert b'"job":"x","event":"start"' in second[1].chunk
+    lines = [first.chunk, second[0].chunk]
+    while second[0].last is False:
+        second = desk.call(["a"], [{"jobs": jobs}])
+        lines.append(second[0].chunk)
+    assert b"".join(lines).count(b'"event":"end"') == 12
+    assert desk.live == 0
