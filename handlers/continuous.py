@@ -26,7 +26,7 @@ class ContinuousHandler:
         """Load the bundle beside this file onto the device that TorchServe chose.
 
         `handler` in model-config.yaml may set: slots (rows at a time), threads (of torch), slice_ms,
-        max_new_tokens (the most a job may ask for).
+        max_new_tokens (the most a job may ask for), runtime (see inkwell.runtimes).
         """
         settings = (context.model_yaml_config or {}).get("handler") or {}
         properties = context.system_properties
@@ -36,11 +36,14 @@ class ContinuousHandler:
         torch.set_num_threads(int(settings.get("threads", 1)))
         bundle = load_bundle(Path(properties["model_dir"]) / "bundle", device)
         engine = TextEngine(
-            bundle, int(settings.get("slots", 64)), most_new_tokens=settings.get("max_new_tokens")
+            bundle,
+            int(settings.get("slots", 64)),
+            most_new_tokens=settings.get("max_new_tokens"),
+            runtime=settings.get("runtime", "auto"),
         )
         engine.warm_up()
         self._desk = Desk(engine, float(settings.get("slice_ms", 20)) / 1000)
-        logger.info("model %s is ready on %s", bundle.config.name, device)
+        logger.info("model %s is ready on %s by %s", bundle.config.name, device, engine.runtime)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One time slice for all live requests."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,6 +21,9 @@ MOST_JOBS = 1024
 HEARTBEAT = b"\n"
 OBJECT = "application/json"
 LINES = "application/x-ndjson"
+# Jobs are begun for so long in one turn, and for one job more. Nearly all take well under a millisecond, but a
+# shape that has to be compiled may take a second, and a POST of many such must not keep everybody else waiting.
+BEGIN_SECONDS = 0.25
 logger = logging.getLogger(__name__)
 
 
@@ -35,6 +40,8 @@ class Post:
     """One live request: its jobs' keys, and the events that have not gone out."""
 
     single: str | None = None  # how a body without `jobs` is answered: "text" or "context"
+    waiting: deque[Any] = field(default_factory=deque)  # jobs that have not been begun
+    seen: set[str] = field(default_factory=set)  # ids of those that have
     keys: list[str] = field(default_factory=list)
     sink: list[Event] = field(default_factory=list)
     open_jobs: int = 0  # those whose last event has not gone out
@@ -46,9 +53,15 @@ class Post:
 class Desk:
     """Takes POSTs for one text engine and answers them slice by slice."""
 
-    def __init__(self, engine: TextEngine, slice_seconds: float = 0.02) -> None:
+    def __init__(
+        self,
+        engine: TextEngine,
+        slice_seconds: float = 0.02,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.engine = engine
         self._slice = slice_seconds
+        self._clock = clock
         self._posts: dict[str, Post] = {}
 
     @property
@@ -63,6 +76,7 @@ class Desk:
         for request_id, body in zip(request_ids, bodies, strict=True):
             if request_id not in self._posts:
                 self._posts[request_id] = self._take(body)
+        self._begin()
         if not self.engine.idle:
             self._advance()
         replies = [self._reply(self._posts[request_id]) for request_id in request_ids]
@@ -102,9 +116,7 @@ class Desk:
             if not isinstance(jobs, list) or not 0 < len(jobs) <= MOST_JOBS:
                 raise ValueError(f"jobs must be a list of 1 to {MOST_JOBS} jobs")
             post.open_jobs = len(jobs)
-            seen: set[str] = set()
-            for job in jobs:
-                self._submit(post, job, seen)
+            post.waiting.extend(jobs)
         elif values.get("describe") is True:
             post.answer = self.engine.describe()
         elif "tokenize" in values:
@@ -119,18 +131,27 @@ class Desk:
             post.answer = {"cancelled": done, "unknown": [job_id for job_id in ids if job_id not in done]}
         else:
             post.single = "context" if "context" in values or not values else "text"
-            self._submit(post, _single(values), set())
+            post.waiting.append(_single(values))
 
-    def _submit(self, post: Post, job: Any, seen: set[str]) -> None:
+    def _begin(self) -> None:
+        """Begin jobs that wait, one of each POST in turn, until the time for that is used up."""
+        started = self._clock()
+        while posts := [post for post in self._posts.values() if post.waiting]:
+            for post in posts:
+                self._submit(post, post.waiting.popleft())
+                if self._clock() - started >= BEGIN_SECONDS:
+                    return
+
+    def _submit(self, post: Post, job: Any) -> None:
         name = job.get("id") if isinstance(job, dict) else None
-        if isinstance(name, str) and name in seen:
+        if isinstance(name, str) and name in post.seen:
             error = f"id {name!r} stands twice in this POST"
             post.sink.append(
                 {"job": name, "event": "error", "error": error, "error_type": "validation", "field": "id"}
             )
             return
         if isinstance(name, str):
-            seen.add(name)
+            post.seen.add(name)
         try:
             key = self.engine.submit(job, post.sink)
         except Exception as error:

@@ -7,6 +7,7 @@ words.txt            seed words with their counts
 categories.json      category names in order of index 1, 2, … (only for models that have them)
 novelty.npz          index of the training text (absent when training was told to leave it out)
 metrics.json         losses, memorisation share, data hash
+runtimes.json        what runtimes that round cost this model, as measured by `inkwell archive`
 MODEL_CARD.md        what a person wants to know
 """
 
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from inkwell.config import from_mapping
@@ -36,8 +37,9 @@ from inkwell.tokenizer import BPETokenizer, CharTokenizer, load_tokenizer
 from inkwell.words import SeedWords
 
 FORMAT = 1
+_MAX_UNPACKED = 16 << 30  # bytes of a bundle in an archive; a few kilobytes of zeros unpack to any size
 FILES = ("config.json", "weights.safetensors", "tokenizer.json", "words.txt")
-OPTIONAL_FILES = ("categories.json", "novelty.npz", "metrics.json", "MODEL_CARD.md")
+OPTIONAL_FILES = ("categories.json", "novelty.npz", "metrics.json", "runtimes.json", "MODEL_CARD.md")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Bundle:
     card: str = ""
     path: Path | None = None
     novelty: NoveltyIndex | None = None
+    runtimes: dict[str, Any] = field(default_factory=dict)
 
     def load_novelty(self) -> NoveltyIndex | None:
         """The index of the training text, read on first use; None when the bundle has none."""
@@ -101,6 +104,8 @@ class Bundle:
             self.words.save(staging / "words.txt")
             if self.categories:
                 _write_json(staging / "categories.json", list(self.categories))
+            if self.runtimes:
+                _write_json(staging / "runtimes.json", self.runtimes)
             if self.card:
                 (staging / "MODEL_CARD.md").write_text(self.card, encoding="utf-8")
             weights = {
@@ -146,7 +151,8 @@ def load_bundle(path: Path, device: str | torch.device = "cpu") -> Bundle:
         raise BundleError(f"{path}: config.json has format {found!r}; this version of Inkwell reads {FORMAT}")
     try:
         config = from_mapping(BundleConfig, values, "config.json")
-        model = build_model(config.model, "config.json, model")
+        shapes = _shapes(path / "weights.safetensors")
+        model = _outline(config.model, shapes)
         limits = from_mapping(Limits, config.limits, "config.json, limits")
         read_job({"id": "defaults"}, config.defaults, limits)
     except ConfigError as error:
@@ -162,14 +168,19 @@ def load_bundle(path: Path, device: str | torch.device = "cpu") -> Bundle:
     expected = max(0, config.model.get("categories", 0) - 1)
     if expected != len(categories):
         raise BundleError(f"{path}: categories.json has {len(categories)} names, config.json says {expected}")
+    _check_shapes(model, shapes)
+    model = build_model(config.model, "config.json, model")
     _load_weights(model, path / "weights.safetensors")
     metrics = _read_json(path / "metrics.json") if (path / "metrics.json").is_file() else {}
     if not isinstance(metrics, dict):
         raise BundleError(f"{path}: metrics.json must hold an object")
-    card_path = path / "MODEL_CARD.md"
-    card = card_path.read_text(encoding="utf-8") if card_path.is_file() else ""
+    runtimes = _read_json(path / "runtimes.json") if (path / "runtimes.json").is_file() else {}
+    if not isinstance(runtimes, dict):
+        raise BundleError(f"{path}: runtimes.json must hold an object")
+    card = _read_text(path / "MODEL_CARD.md") if (path / "MODEL_CARD.md").is_file() else ""
     words = SeedWords.load(path / "words.txt")
-    return Bundle(config, model.to(device).eval(), tokenizer, words, categories, metrics, card, path)
+    model = model.to(device).eval()
+    return Bundle(config, model, tokenizer, words, categories, metrics, card, path, runtimes=runtimes)
 
 
 def open_bundle(path: Path, device: str | torch.device = "cpu") -> Bundle:
@@ -192,11 +203,14 @@ def _unpack(archive_path: Path, target: Path) -> None:
             names = [
                 name for name in archive.namelist() if name.startswith("bundle/") and name.count("/") == 1
             ]
+            if (size := sum(archive.getinfo(name).file_size for name in names)) > _MAX_UNPACKED:
+                raise BundleError(f"{archive_path} unpacks to {size} bytes; at most {_MAX_UNPACKED} are read")
             for name in names:
                 base = name.removeprefix("bundle/")
                 if base in FILES + OPTIONAL_FILES:
-                    (target / base).write_bytes(archive.read(name))
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+                    with archive.open(name) as source, (target / base).open("wb") as file:
+                        shutil.copyfileobj(source, file)
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
         raise BundleError(f"{archive_path} is a damaged archive: {error}") from error
     if not names:
         raise BundleError(f"{archive_path} holds no folder 'bundle'; it was not built by Inkwell")
@@ -207,21 +221,51 @@ def _unshared(model: LanguageModel) -> Mapping[str, torch.Tensor]:
     return dict(model.named_parameters())
 
 
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors, without reading them."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BundleError(f"{path.name} cannot be read: {error}") from error
+
+
+def _outline(settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> LanguageModel:
+    """The model without memory for its parameters: settings may ask for more than any machine has."""
+    layers = settings.get("layers")
+    if isinstance(layers, int) and layers > len(shapes):
+        raise ConfigError(
+            f"config.json, model: layers is {layers}; weights.safetensors holds {len(shapes)} tensors"
+        )
+    try:
+        with torch.device("meta"):
+            return build_model(settings, "config.json, model")
+    except (RuntimeError, OverflowError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"config.json, model: no such model can be made: {reason}") from error
+
+
+def _check_shapes(model: LanguageModel, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    wanted = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    missing, extra = sorted(set(wanted) - set(shapes)), sorted(set(shapes) - set(wanted))
+    if missing or extra:
+        what = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}, which the model does not know"
+        raise BundleError(f"weights.safetensors {what}")
+    for name, needed in wanted.items():
+        if shapes[name] != needed:
+            raise BundleError(
+                f"weights.safetensors: {name} has shape {shapes[name]}, config.json asks for {needed}"
+            )
+
+
 def _load_weights(model: LanguageModel, path: Path) -> None:
+    """Fill in a model whose shapes were compared with the file's."""
     try:
         weights = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise BundleError(f"{path.name} cannot be read: {error}") from error
-    wanted = dict(model.named_parameters())
-    missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
-    if missing or extra:
-        what = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}, which the model does not know"
-        raise BundleError(f"{path.name} {what}")
     with torch.no_grad():
-        for name, parameter in wanted.items():
-            if weights[name].shape != parameter.shape:
-                found, needed = tuple(weights[name].shape), tuple(parameter.shape)
-                raise BundleError(f"{path.name}: {name} has shape {found}, config.json asks for {needed}")
+        for name, parameter in model.named_parameters():
             if not torch.isfinite(weights[name]).all():
                 raise BundleError(f"{path.name}: {name} holds values that are not finite")
             parameter.copy_(weights[name])
@@ -232,6 +276,13 @@ def _read_categories(path: Path) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BundleError(f"{path.name} must hold a list of names")
     return tuple(names)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path.name} cannot be read: {error}") from error
 
 
 def _read_json(path: Path) -> Any:

@@ -4,117 +4,40 @@ The engine moves token ids only. `submit` queues a request, `step` advances ever
 returns what came out, `cancel` frees a row at once. Active rows always stand at the front of the state, so a
 step works on a view of it; a freed row is filled by the last one.
 
-A guided request (Ho and Salimans 2022) takes two rows: its own, and a shadow that is fed the same tokens without
-the category. What the category adds to the shadow's logits is multiplied; only the request's own row is drawn.
+Some requests take several rows. A guided one (Ho and Salimans 2022) has a shadow that is fed the same tokens
+without the category: what the category adds to the shadow's logits is multiplied; only the request's own row is
+drawn. One with beams has a row for each of them, from its admission on, and is emitted whole when the search is
+over (`inkwell.beams`). A guided search has both.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from inkwell.barring import permitted
+from inkwell.beams import Top
 from inkwell.errors import EngineFull
-from inkwell.models.base import Decoder
-from inkwell.sampling import (
-    Counts,
-    Plan,
-    SamplingParams,
-    Trace,
-    adjust,
-    log_probabilities,
-    sample,
-    top_tokens,
-    trace,
-)
+from inkwell.models.base import Decoder, State
+from inkwell.request import FINISHED, UNDRAWN, BeamSettings, Constraint, Emission, Hypothesis, Request, Stats
+from inkwell.rows import Row, Rows, Search
+from inkwell.sampling import Plan, Trace, adjust, log_probabilities, sample, top_tokens, trace
 from inkwell.tokenizer import END_ID
 
-FINISHED = ("length", "eos_token", "deadline", "cancelled", "stop_sequence")
-
-
-class Constraint(Protocol):
-    """Bars tokens while a text grows. Ids in, a mask out."""
-
-    def allowed(self) -> Tensor:
-        """Boolean (V,): tokens that may come next. At least one must be True."""
-
-    def advance(self, token: int) -> None:
-        """Tell which token came."""
-
-    def finished(self) -> bool:
-        """Whether the text is complete and nothing may follow it."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One row's work. `prompt` must not be empty: a text without a prompt begins with the end mark.
-
-    `forced` are tokens of the text that are known already (resuming): they are replayed, not emitted.
-    """
-
-    id: str
-    prompt: tuple[int, ...]
-    sampling: SamplingParams
-    max_new_tokens: int
-    min_new_tokens: int = 0
-    forced: tuple[int, ...] = ()
-    position: int = 0
-    condition: Mapping[int, float] | None = None
-    guidance: float = 1.0  # logits = without + guidance · (with − without the condition); 1: off
-    stops_at_end: bool = True  # the end mark ends the text; else it is barred
-    deadline: float | None = None  # on the engine's clock
-    logprobs: bool = False
-    top_n_tokens: int = 0
-    trace: bool = False
-    constraint: Constraint | None = None
-
-    @property
-    def rows(self) -> int:
-        """How many rows of the state the request takes."""
-        return 1 if self.guidance == 1.0 or self.condition is None else 2
-
-
-@dataclass(frozen=True, slots=True)
-class Emission:
-    """One token of one request, or its end without a token (`token` None)."""
-
-    request_id: str
-    token: int | None
-    finished: str | None = None
-    logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
-    trace: Trace | None = None
-
-
-_UNDRAWN = SamplingParams(temperature=0.0)
-
-
-@dataclass(slots=True, eq=False)
-class _Row:
-    request: Request
-    pending: deque[int]  # prompt and forced tokens still to be fed
-    text: list[int] = field(default_factory=list)
-    next_token: int = 0
-    shadow: _Row | None = None  # the row without the condition, of a guided request
-    is_shadow: bool = False
-
-
-@dataclass
-class Stats:
-    """Totals since the start. Times in seconds."""
-
-    submitted: int = 0
-    finished: int = 0
-    cancelled: int = 0
-    tokens: int = 0
-    steps: int = 0
-    row_steps: int = 0
-    busy: float = 0.0
+__all__ = [
+    "FINISHED",
+    "BeamSettings",
+    "Constraint",
+    "Emission",
+    "Engine",
+    "Hypothesis",
+    "Request",
+    "Stats",
+]
 
 
 class Engine:
@@ -131,18 +54,21 @@ class Engine:
     ) -> None:
         self.slots, self.queue_limit, self.vocabulary = slots, queue, vocabulary
         self.stats = Stats()
-        self.state = decoder.new_state(slots)
         self._decoder, self._clock = decoder, clock
         self._device = device or torch.device("cpu")
         self._waiting: deque[Request] = deque()
-        self._rows: list[_Row] = []
+        self._rows = Rows(decoder, slots, vocabulary, self._device)
         self._plan: Plan | None = None
-        self._counts: Counts | None = None
+
+    @property
+    def state(self) -> State:
+        """What the model remembers of each row."""
+        return self._rows.state
 
     @property
     def active(self) -> int:
         """Rows in use."""
-        return len(self._rows)
+        return len(self._rows.used)
 
     @property
     def queued(self) -> int:
@@ -151,7 +77,7 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        return not self._rows and not self._waiting
+        return not self._rows.used and not self._waiting
 
     def submit(self, request: Request) -> None:
         """Queue a request. Raises EngineFull when `queue` requests wait already."""
@@ -159,6 +85,8 @@ class Engine:
             raise ValueError("prompt is empty; a text without a prompt begins with the end mark")
         if request.rows > self.slots:
             raise ValueError(f"the request takes {request.rows} rows; this engine has {self.slots}")
+        if request.beams is not None and (request.forced or request.trace):
+            raise ValueError("a request with beams has no forced tokens and no trace")
         if len(self._waiting) >= self.queue_limit:
             raise EngineFull(f"{len(self._waiting)} requests are waiting, the most allowed")
         self.stats.submitted += 1
@@ -171,23 +99,23 @@ class Engine:
                 self._waiting.remove(request)
                 self.stats.cancelled += 1
                 return True
-        for row in self._rows:
-            if row.request.id == request_id and not row.is_shadow:
+        for row in self._leading():
+            if row.request.id == request_id:
                 self._free(row)
                 self.stats.cancelled += 1
                 return True
         return False
 
     def reset(self) -> None:
-        """Forget all requests. The state needs no clearing: a row is cleared when it is admitted."""
+        """Forget all requests."""
         self._waiting.clear()
         self._rows.clear()
         self._plan = None
 
     def release(self, request_id: str) -> None:
         """Free the row of a request that is complete for reasons the engine does not see (a stop string)."""
-        for row in self._rows:
-            if row.request.id == request_id and not row.is_shadow:
+        for row in self._leading():
+            if row.request.id == request_id:
                 self._free(row)
                 self.stats.finished += 1
                 return
@@ -197,98 +125,67 @@ class Engine:
         emissions: list[Emission] = []
         self._expire(emissions)
         self._admit()
-        if not self._rows:
+        rows = self._rows.used
+        if not rows:
             return emissions
         started = self._clock()
-        n = len(self._rows)
-        sampling = []
-        for row in self._rows:
+        n = len(rows)
+        for row in rows:
             if row.pending:
                 row.next_token = row.pending.popleft()
-            sampling.append(not row.pending and not row.is_shadow)
-        tokens = torch.tensor([row.next_token for row in self._rows], dtype=torch.long, device=self._device)
+        tokens = torch.tensor([row.next_token for row in rows], dtype=torch.long, device=self._device)
         logits = self._decoder.step(tokens, self.state)
-        if any(sampling):
-            self._draw(logits, sampling, emissions)
+        sampling = [row.draws and not row.pending for row in rows]
+        searches = [search for search in self._rows.searches if search.ready]
+        if any(sampling) or searches:
+            self._draw(logits, sampling, searches, emissions)
         self.stats.steps += 1
         self.stats.row_steps += n
         self.stats.busy += self._clock() - started
         return emissions
 
+    def _leading(self) -> Iterator[Row]:
+        """One row of each active request."""
+        return (
+            row
+            for row in self._rows.used
+            if row.draws or (row.search is not None and row is row.search.rows[0])
+        )
+
     def _expire(self, emissions: list[Emission]) -> None:
-        requests = (*(row.request for row in self._rows), *self._waiting)
-        if all(request.deadline is None for request in requests):
+        leading = list(self._leading())
+        if all(r.deadline is None for r in (*(row.request for row in leading), *self._waiting)):
             return
         now = self._clock()
         for request in [r for r in self._waiting if r.deadline is not None and r.deadline <= now]:
             self._waiting.remove(request)
             self.stats.finished += 1
             emissions.append(Emission(request.id, None, "deadline"))
-        for row in reversed([row for row in self._rows if not row.is_shadow]):
+        for row in reversed(leading):
             if row.request.deadline is not None and row.request.deadline <= now:
+                if row.search is not None:
+                    emissions.extend(self._said(row.search, "deadline"))
+                else:
+                    emissions.append(Emission(row.request.id, None, "deadline"))
                 self._free(row)
                 self.stats.finished += 1
-                emissions.append(Emission(row.request.id, None, "deadline"))
 
     def _admit(self) -> None:
-        while self._waiting and len(self._rows) + self._waiting[0].rows <= self.slots:
-            request = self._waiting.popleft()
-            row = self._enter(request, request.condition)
-            for token in request.forced:
-                if request.constraint is not None:
-                    request.constraint.advance(token)
-            if request.sampling.penalised:
-                self._count_row(len(self._rows) - 1, row)
-            if request.rows == 2:
-                row.shadow = self._enter(request, None)
-                row.shadow.is_shadow = True
+        while self._waiting and self.active + self._waiting[0].rows <= self.slots:
+            self._rows.admit(self._waiting.popleft())
             self._plan = None
 
-    def _enter(self, request: Request, condition: Mapping[int, float] | None) -> _Row:
-        row, index = _Row(request, deque(request.prompt)), len(self._rows)
-        self._decoder.admit(self.state, index, condition)
-        chunk = self._decoder.prefill_chunk
-        # The last token of the prompt goes through `step`, which gives the logits for the first of the text.
-        while chunk and len(row.pending) > 1:
-            count = min(chunk, len(row.pending) - 1)
-            self._decoder.prefill([row.pending.popleft() for _ in range(count)], self.state, index)
-        row.pending.extend(request.forced)
-        row.text.extend(request.forced)
-        self._rows.append(row)
-        return row
-
-    def _count_row(self, index: int, row: _Row) -> None:
-        if self._counts is None:
-            shape = (self.slots, self.vocabulary)
-            zeros = torch.zeros(shape, dtype=torch.float32, device=self._device)
-            self._counts = Counts(zeros, zeros.clone())
-        for tensor, ids in (
-            (self._counts.prompt, row.request.prompt),
-            (self._counts.text, row.request.forced),
-        ):
-            tensor[index] = torch.bincount(torch.tensor(ids, dtype=torch.long), minlength=self.vocabulary).to(
-                tensor
-            )
-
-    def _free(self, row: _Row) -> None:
-        index, last = self._rows.index(row), len(self._rows) - 1
-        if index != last:
-            self.state.move(last, index)
-            if self._counts is not None:
-                for tensor in self._counts:
-                    tensor[index].copy_(tensor[last])
-            self._rows[index] = self._rows[last]
-        self._rows.pop()
+    def _free(self, row: Row) -> None:
+        self._rows.free(row)
         self._plan = None
-        if row.shadow is not None:
-            self._free(row.shadow)
 
     def _guide(self, raw: Tensor) -> Tensor:
         """Logits (n, V) with those of guided rows moved away from their shadows'."""
-        places = {id(row): index for index, row in enumerate(self._rows)}
+        rows = self._rows.used
+        places = {id(row): index for index, row in enumerate(rows)}
         pairs = [
             (index, places[id(row.shadow)], row.request.guidance)
-            for index, row in enumerate(self._rows)
+            for index, row in enumerate(rows)
             if row.shadow is not None
         ]
         if not pairs:
@@ -300,34 +197,45 @@ class Engine:
             (torch.tensor(own, device=self._device),), without + strength * (raw[own] - without)
         )
 
-    def _draw(self, raw: Tensor, sampling: list[bool], emissions: list[Emission]) -> None:
-        n = len(self._rows)
+    def _draw(
+        self, raw: Tensor, sampling: list[bool], searches: list[Search], emissions: list[Emission]
+    ) -> None:
+        rows = self._rows.used
         if self._plan is None:
-            params = [_UNDRAWN if row.is_shadow else row.request.sampling for row in self._rows]
+            asked = [row.draws or row.search is not None for row in rows]
+            params = [row.request.sampling if own else UNDRAWN for row, own in zip(rows, asked, strict=True)]
             self._plan = Plan(params, self.vocabulary, self._device)
-        raw = self._guide(raw)
-        plan = self._plan
-        counts = None
-        if plan.penalised and self._counts is not None:
-            counts = Counts(self._counts.prompt[:n], self._counts.text[:n])
+        raw, plan = self._guide(raw), self._plan
+        counts = self._rows.counts if plan.penalised else None
         adjusted = adjust(raw, plan, counts, self._allowed(sampling))
-        places = [row.request.position + len(row.text) for row in self._rows]
-        positions = torch.tensor(places, dtype=torch.long, device=self._device)
-        drawn = sample(adjusted, plan, positions)
-        tokens: list[int] = drawn.tolist()
-        logs: list[float] | None = None
-        if any(row.request.logprobs for row in self._rows):
-            logs = log_probabilities(raw, drawn).tolist()
-        if plan.penalised and self._counts is not None:
-            ready = torch.tensor(sampling, device=self._device).nonzero()[:, 0]
-            self._counts.text[ready, drawn[ready]] += 1
-        done: list[_Row] = []
-        for index in range(n - 1, -1, -1):
-            if sampling[index]:
-                emission = self._take(index, tokens[index], logs, raw, adjusted, plan)
-                emissions.append(emission)
-                if emission.finished is not None:
-                    done.append(self._rows[index])
+        done: list[Row] = []
+        if any(sampling):
+            positions = torch.tensor(
+                [row.request.position + len(row.text) for row in rows], dtype=torch.long, device=self._device
+            )
+            drawn = sample(adjusted, plan, positions)
+            tokens: list[int] = drawn.tolist()
+            for index, row in enumerate(rows):
+                if sampling[index] and row.request.constraint is not None:
+                    written = row.request.constraint.instead(tokens[index])
+                    if written != tokens[index]:
+                        tokens[index] = drawn[index] = written
+            logs: list[float] | None = None
+            if any(row.request.logprobs and row.draws for row in rows):
+                logs = log_probabilities(raw, drawn).tolist()
+            if plan.penalised:
+                ready = torch.tensor(sampling, device=self._device).nonzero()[:, 0]
+                self._rows.count(ready, drawn[ready])
+            for index in range(len(rows) - 1, -1, -1):
+                if sampling[index]:
+                    emission = self._take(index, tokens[index], logs, raw, adjusted, plan)
+                    emissions.append(emission)
+                    if emission.finished is not None:
+                        done.append(rows[index])
+        for search in searches:
+            if self._search(search, raw, adjusted):
+                emissions.extend(self._said(search))
+                done.append(search.rows[0])
         for row in done:  # only now, since freeing moves rows
             self._free(row)
             self.stats.finished += 1
@@ -335,19 +243,16 @@ class Engine:
     def _take(
         self, index: int, token: int, logs: list[float] | None, raw: Tensor, adjusted: Tensor, plan: Plan
     ) -> Emission:
-        row = self._rows[index]
+        row = self._rows.used[index]
         request = row.request
         explained: Trace | None = None
-        top: tuple[tuple[int, float], ...] = ()
+        top: Top = ()
         if request.trace:
             explained = trace(raw, adjusted, plan, index, token)
         if request.top_n_tokens:
-            ids, values = top_tokens(raw[index : index + 1], request.top_n_tokens)
-            top = tuple(zip(ids[0].tolist(), values[0].tolist(), strict=True))
+            top = _likeliest(raw[index : index + 1], request.top_n_tokens)[0]
         row.text.append(token)
-        row.next_token = token
-        if row.shadow is not None:
-            row.shadow.next_token = token
+        self._rows.chosen(row, token)
         if request.constraint is not None:
             request.constraint.advance(token)
         self.stats.tokens += 1
@@ -359,47 +264,69 @@ class Engine:
         logprob = logs[index] if logs is not None and request.logprobs else None
         return Emission(request.id, token, finished, logprob, top, explained)
 
-    def _allowed(self, sampling: list[bool]) -> Tensor | None:
-        """Mask (n, V) of tokens that rows may take, or None when nothing is barred."""
-        rules: list[tuple[int, Tensor | None, list[int]]] = []
-        for index, row in enumerate(self._rows):
-            if not sampling[index]:
-                continue
-            request = row.request
-            barred: list[int] = []
-            if not request.stops_at_end or len(row.text) < request.min_new_tokens:
-                barred.append(END_ID)
-            mask = request.constraint.allowed() if request.constraint is not None else None
-            size = request.sampling.no_repeat_ngram_size
-            repeats = _repeating(row.text, size) if size else []
-            # A shape is a promise and an n-gram ban a preference: where both leave nothing, the ban gives way.
-            if (
-                mask is not None
-                and repeats
-                and int(mask.sum()) == int(mask[sorted({*repeats, *barred})].sum())
-            ):
-                repeats = []
-            barred.extend(repeats)
-            if barred or mask is not None:
-                rules.append((index, mask, barred))
-        if not rules:
-            return None
-        allowed = torch.ones(len(self._rows), self.vocabulary, dtype=torch.bool, device=self._device)
-        for index, mask, barred in rules:
+    def _search(self, search: Search, raw: Tensor, adjusted: Tensor) -> bool:
+        """Lengthen the beams of one search by a token; whether it is over."""
+        request, rows = search.request, search.live
+        places = torch.tensor([self._rows.used.index(row) for row in rows], device=self._device)
+        logs = adjusted[places].double().log_softmax(-1)
+        for beam, log in zip(search.beams.beams, logs, strict=True):
+            mask = permitted(request, beam.tokens, beam.constraint, self.vocabulary, self._device)
             if mask is not None:
-                allowed[index] &= mask.to(self._device)
-            if barred:
-                allowed[index, barred] = False
+                log.masked_fill_(~mask, float("-inf"))
+        shown = raw[places].double().log_softmax(-1) if request.logprobs else None
+        top = _likeliest(raw[places], request.top_n_tokens) if request.top_n_tokens else None
+        parents = search.beams.advance(logs, shown, top)
+        if search.beams.done:
+            return True
+        self._rows.branch(search, parents)
+        tokens = [beam.tokens[-1] for beam in search.beams.beams]
+        for row, token in zip(search.live, tokens, strict=True):
+            self._rows.chosen(row, token)
+        if request.sampling.penalised:
+            own = [self._rows.used.index(row) for row in search.live]
+            self._rows.count(
+                torch.tensor(own, device=self._device), torch.tensor(tokens, device=self._device)
+            )
+        return False
+
+    def _said(self, search: Search, broken_off: str | None = None) -> Iterator[Emission]:
+        """The best text of a search, token by token."""
+        request, found = search.request, search.beams.found(broken_off)
+        if not found or not found[0].tokens:
+            yield Emission(request.id, None, broken_off or "length", found=found)
+            return
+        best = found[0]
+        self.stats.tokens += len(best.tokens)
+        last = len(best.tokens) - 1
+        for place, token in enumerate(best.tokens):
+            yield Emission(
+                request.id,
+                token,
+                (broken_off or best.reason) if place == last else None,
+                best.logprobs[place] if best.logprobs else None,
+                best.top[place] if best.top else (),
+                found=found if place == last else (),
+            )
+
+    def _allowed(self, sampling: list[bool]) -> Tensor | None:
+        """Mask (n, V) of tokens that drawn rows may take, or None when nothing is barred."""
+        masks: list[tuple[int, Tensor]] = []
+        for index, row in enumerate(self._rows.used):
+            if sampling[index]:
+                request = row.request
+                mask = permitted(request, row.text, request.constraint, self.vocabulary, self._device)
+                if mask is not None:
+                    masks.append((index, mask))
+        if not masks:
+            return None
+        shape = (len(self._rows.used), self.vocabulary)
+        allowed = torch.ones(shape, dtype=torch.bool, device=self._device)
+        for index, mask in masks:
+            allowed[index] = mask
         return allowed
 
 
-def _repeating(text: list[int], size: int) -> list[int]:
-    """Tokens that would complete an n-gram of `size` which the text holds already."""
-    if len(text) < size:
-        return []
-    head = text[len(text) - size + 1 :] if size > 1 else []
-    found = []
-    for start in range(len(text) - size + 1):
-        if text[start : start + size - 1] == head:
-            found.append(text[start + size - 1])
-    return found
+def _likeliest(logits: Tensor, count: int) -> list[Top]:
+    """The `count` most likely tokens of each row of logits (m, V) with their log-probabilities."""
+    ids, values = top_tokens(logits, count)
+    return [tuple(zip(*pair, strict=True)) for pair in zip(ids.tolist(), values.tolist(), strict=True)]

@@ -15,6 +15,10 @@ class BundleError(InkwellError):
     """A bundle on disk is missing a file, is damaged, or does not fit its own configuration."""
 
 
+class RuntimeUnavailable(InkwellError):  # noqa: N818  reads as what it is where it is raised
+    """A runtime cannot run a model on this machine; the message says why."""
+
+
 class InvalidJob(InkwellError, ValueError):  # noqa: N818  reads as what it is where it is raised
     """A generation job asks for something impossible. Names the field, so that a client can show it."""
 

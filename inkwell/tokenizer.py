@@ -214,6 +214,12 @@ class TextStream:
         """Text that became certain with `token`."""
         return self._decoder.decode(self._tokenizer.piece(token))
 
+    def fork(self) -> TextStream:
+        """Another stream in the same place."""
+        other = TextStream(self._tokenizer)
+        other._decoder.setstate(self._decoder.getstate())
+        return other
+
     def flush(self) -> str:
         """What is left at the end: U+FFFD when a character was cut, else nothing."""
         return self._decoder.decode(b"", final=True)

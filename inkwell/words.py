@@ -81,6 +81,15 @@ class SeedWords:
             counts.append(int(count))
         return cls(tuple(words), tuple(counts))
 
+    def sample(self, count: int = 40) -> list[str]:
+        """`count` words, or all where there are fewer, evenly from the most frequent to the rarest: for people to
+        choose from, so none that is shorter than four letters where there are enough others."""
+        words = [word for word in self.words if len(word) > 3]
+        if len(words) < count:
+            words = list(self.words)
+        step = max(1.0, len(words) / count)
+        return [words[int(at * step)] for at in range(min(count, len(words)))]
+
     def pick(self, strategy: str, seed: int, value: str | None = None) -> str:
         """One word, decided by `seed`. `letter` takes words beginning with `value`; `nearest` the word with the
         smallest edit distance to `value`, the more frequent one of equals. Raises InvalidJob."""

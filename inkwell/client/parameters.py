@@ -42,6 +42,7 @@ class Parameters(TypedDict, total=False):
     do_sample: bool | None
     num_beams: int | None
     length_penalty: float | None
+    early_stopping: bool | Literal["never"] | None
 
     max_new_tokens: int | None
     min_new_tokens: int | None
@@ -59,6 +60,13 @@ class Parameters(TypedDict, total=False):
     max_chars: int | None
     allowed_chars: str | None
     syllables: int | Sequence[int] | None
+
+    characters: Sequence[str] | None
+    opening: str | None
+    ending: str | None
+    required_words: Sequence[str] | None
+    forbidden_words: Sequence[str] | None
+    forbid_loops: int | None
 
     category: str | Mapping[str, float] | None
     guidance: float | None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -62,6 +64,14 @@ class ShapeConstraint:
         if self._automaton.stops_at_end or self._ended or left <= 0 or self._count < self._least:
             return False
         return self._automaton.accepts(self._node) and not bool(self._mask(left).any())
+
+    def instead(self, token: int) -> int:
+        """The token itself: a shape only bars."""
+        return token
+
+    def fork(self) -> ShapeConstraint:
+        """Another one in the same place; what was compiled is shared."""
+        return copy.copy(self)
 
     def _mask(self, left: int) -> Tensor:
         automaton, node = self._automaton, self._node

@@ -142,3 +142,17 @@ def test_a_list_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BundleError, match=r"words.txt cannot be read"):
         SeedWords.load(tmp_path / "words.txt")
+
+
+def test_a_sample_goes_from_the_most_frequent_to_the_rarest_and_leaves_short_words_out() -> None:
+    words = SeedWords(
+        tuple(f"word{n:03}" if n % 2 else f"{n:03}" for n in range(200)), tuple(range(200, 0, -1))
+    )
+    sample = words.sample(10)
+    assert len(sample) == len(set(sample)) == 10
+    assert sample == sorted(sample)
+    assert sample[0] == "word001"
+    assert sample[-1] > "word170"
+    few = SeedWords(("the", "sea", "Anna"), (9, 6, 3))
+    assert few.sample(10) == ["the", "sea", "Anna"]
+    assert SeedWords((), ()).sample() == []

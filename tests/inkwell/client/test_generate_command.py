@@ -11,6 +11,8 @@ import structlog
 import typer
 from typer.testing import CliRunner
 
+from inkwell.bundle import load_bundle
+from inkwell.session import TextEngine
 from training.cli import app
 
 
@@ -80,6 +82,26 @@ def test_any_parameter_can_be_set(generate, worker):
     generate("prose", "ab", "--length", 2, "--set", "min_p=0.05", "--temperature", 0.5)
     [[job]] = worker.posts
     assert (job["min_p"], job["temperature"]) == (0.05, 0.5)
+
+
+def test_a_search_is_one_request_for_its_best_texts(generate, worker, bpe_bundle):
+    worker.engine = TextEngine(load_bundle(bpe_bundle), slots=8)
+    words = ("prose", "The", "--length", 9, "--num-beams", 4, "--length-penalty", 0.5)
+    lines = generate(*words, "-n", 2, "--json").stdout.splitlines()
+    best = list(
+        worker.engine.generate(
+            {
+                "prompt": "The",
+                "max_new_tokens": 9,
+                "num_beams": 4,
+                "length_penalty": 0.5,
+                "num_return_sequences": 2,
+            }
+        )
+    )[-1]["beams"]
+    assert [json.loads(line)["generated_text"] for line in lines] == [beam["text"] for beam in best]
+    assert [json.loads(line)["score"] for line in lines] == pytest.approx([beam["score"] for beam in best])
+    assert generate(*words).stdout == "The" + best[0]["text"] + "\n"
 
 
 def test_prompts_and_settings_can_be_typed(generate, expected):
