@@ -1,16 +1,26 @@
-"""Tokens per second of the engine, sampling included, against the loop that tutorials show.
+"""Tokens per second of the engine, sampling included, on each runtime, against the loop that tutorials show.
 
-The other side is what a stock handler does: the fp32 module called with one token per row, then softmax, top-k
-and `torch.multinomial`. Both sides have the same weights, rows and number of tokens. Weights are random:
-speed does not depend on them.
+The tutorials' side is what a stock handler does: the fp32 module called with one token per row, then softmax,
+top-k and `torch.multinomial`. All sides have the same weights, rows and number of tokens, and take turns. Weights
+are random: speed does not depend on them. Where the tutorials' loop, which has no key/value cache, would take
+minutes, it is left out.
 
-    inkwell bench engine [--rounds 5] [--tokens 64] [--threads 2] [--only lstm]
+The second table is the native runtime's step without sampling, against what this machine could do: its weights
+have to be read once (at the speed measured for reading as many bytes), its int8 products have to be made (at the
+speed measured for such products in registers). The slower of the two is the roofline, and the share is of that.
+
+On a machine with other work, `--cpu-time` with one thread counts what this process spent on a processor instead
+of what passed on the wall. Other work still takes its share of caches, memory and, between two threads of one core,
+of everything.
+
+    inkwell bench engine [--rounds 5] [--tokens 64] [--threads 2] [--only lstm] [--cpu-time]
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -18,9 +28,12 @@ import torch
 from measure import console, interleaved, machine, show
 
 from inkwell.engine import Engine, Request
+from inkwell.errors import RuntimeUnavailable
 from inkwell.models import build_model
-from inkwell.models.base import LanguageModel
+from inkwell.models.base import Decoder, LanguageModel
 from inkwell.models.recurrent import RecurrentModel
+from inkwell.native.library import Library, open_library
+from inkwell.runtimes import RUNTIMES, make_decoder
 from inkwell.sampling import SamplingParams
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -63,11 +76,21 @@ MODELS: dict[str, dict[str, Any]] = {
         "window": 128,
         "vocabulary": 4000,
     },
+    "gpt 12x768, V 8000": {
+        "architecture": "gpt",
+        "layers": 12,
+        "heads": 12,
+        "width": 768,
+        "window": 128,
+        "vocabulary": 8000,
+    },
 }
+TOO_MUCH = 1e12
+"""Products in one round of the tutorials' loop beyond which it is left out."""
 
 
-def ours(model: LanguageModel, rows: int, tokens: int, top_k: int) -> Callable[[], object]:
-    engine = Engine(model.decoder(), model.vocabulary, slots=64)
+def ours(decoder: Decoder, model: LanguageModel, rows: int, tokens: int, top_k: int) -> Callable[[], object]:
+    engine = Engine(decoder, model.vocabulary, slots=64)
 
     def run() -> None:
         for row in range(rows):
@@ -102,6 +125,63 @@ def tutorial(model: LanguageModel, rows: int, tokens: int, top_k: int) -> Callab
     return run
 
 
+def steps(decoder: Decoder, rows: int, tokens: int) -> Callable[[], object]:
+    """Steps from the beginning of a text on, without sampling."""
+    state = decoder.new_state(rows)
+    ids = torch.ones(rows, dtype=torch.long)
+
+    def run() -> None:
+        for row in range(rows):
+            decoder.admit(state, row, None)
+        for _ in range(tokens):
+            decoder.step(ids, state)
+
+    return run
+
+
+def products(model: LanguageModel) -> int:
+    """Weights that a step of one row multiplies, which as int8 are as many bytes: all matrices but those that are
+    looked up or belong to a category."""
+    looked_up = ("embedding.weight", "layers.0.weight_ih_l0", "category.weight", "modulation.weight")
+    sizes = {
+        name: p.numel() for name, p in model.named_parameters() if p.dim() == 2 and name not in looked_up
+    }
+    head = cast(torch.nn.Linear, model.head).weight.numel()
+    return sum(sizes.values()) + (0 if "head.weight" in sizes else head)
+
+
+class Machine:
+    """What the processor can do at the most, measured with the native library's own loops."""
+
+    def __init__(self, library: Library, threads: int, clock: Callable[[], float]) -> None:
+        self._library, self._threads, self._clock = library, threads, clock
+        self._path = library.choose(None)
+
+    def products_per_second(self) -> float:
+        loops = 2_000_000
+        run = self._library.functions.inkwell_spin
+        return self._best(lambda: int(run(self._path.encode(), self._threads, loops)))
+
+    def bytes_per_second(self, size: int) -> float:
+        data = torch.ones(max(size, 4096), dtype=torch.uint8)
+        rounds = max(1, 200_000_000 // len(data))
+
+        def read() -> int:
+            self._library.functions.inkwell_read(data.data_ptr(), len(data), self._threads, rounds)
+            return rounds * len(data)
+
+        return self._best(read)
+
+    def _best(self, work: Callable[[], int]) -> float:
+        """The fastest of five: a peak is what is possible, not what is usual."""
+        speeds = []
+        for _ in range(5):
+            started = self._clock()
+            done = work()
+            speeds.append(done / (self._clock() - started))
+        return max(speeds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -110,37 +190,100 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="models whose name holds this")
+    parser.add_argument("--cpu-time", action="store_true", help="only with --threads 1")
     options = parser.parse_args()
+    if options.cpu_time and options.threads > 1:
+        parser.error("--cpu-time adds up what threads spend side by side; use it with --threads 1")
+    clock = time.process_time if options.cpu_time else time.perf_counter
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    runtimes = [name for name in RUNTIMES if available(name)]
     lines: list[tuple[object, ...]] = []
+    roofs: list[tuple[object, ...]] = []
+    peak = Machine(open_library(), options.threads, clock) if "native" in runtimes else None
+    most = 0.0 if peak is None else peak.products_per_second()
     for name, settings in MODELS.items():
         if options.only not in name:
             continue
         model = build_model(settings).eval()
+        decoders = {runtime: make_decoder(model, runtime)[0] for runtime in runtimes}
+        weights = products(model)
+        reading = 0.0 if peak is None else peak.bytes_per_second(weights)
         top_k = 50 if settings["vocabulary"] > 100 else 20
         for rows in (1, 8, 64):
+            count = options.tokens
             sides = {
-                "inkwell": ours(model, rows, options.tokens, top_k),
-                "tutorial": tutorial(model, rows, options.tokens, top_k),
+                runtime: ours(decoder, model, rows, count, top_k) for runtime, decoder in decoders.items()
             }
-            times = interleaved(sides, options.rounds)
-            speed = {side: rows * options.tokens / timing.median for side, timing in times.items()}
+            length = 1 if isinstance(model, RecurrentModel) else count / 2
+            if weights * rows * count * length < TOO_MUCH:
+                sides["tutorial"] = tutorial(model, rows, count, top_k)
+            if peak is not None:
+                sides["steps"] = steps(decoders["native"], rows, count)
+            times = interleaved(sides, options.rounds, clock)
+            speed = {side: rows * count / timing.median for side, timing in times.items()}
             lines.append(
                 (
                     name,
                     rows,
-                    f"{speed['inkwell']:,.0f}",
-                    f"{speed['tutorial']:,.0f}",
-                    f"{speed['inkwell'] / speed['tutorial']:.1f}x",
-                    f"±{times['inkwell'].spread:.0%}",
+                    *(f"{speed[side]:,.0f}" if side in speed else "–" for side in ("tutorial", *runtimes)),
+                    *(ratio(speed, runtimes[0], side) for side in ("tutorial", *runtimes[1:])),
+                    f"±{times[runtimes[0]].spread:.0%}",
                 )
             )
-    console.print(machine(), highlight=False)
+            if peak is not None:
+                roofs.append(roof(name, rows, weights, times["steps"].median / count, reading, most))
+    seconds = "processor seconds" if options.cpu_time else "seconds on the wall"
+    console.print(f"{machine()}; {seconds}, {options.rounds} rounds", highlight=False)
+    if peak is not None:
+        console.print(
+            f"native: {open_library().paths[0]}, int8 peak {2 * most / 1e9:,.0f} GOP/s", highlight=False
+        )
     show(
-        "Decoding with sampling",
-        ("model", "rows", "inkwell tok/s", "tutorial tok/s", "ratio", "spread"),
+        "Decoding with sampling, tokens per second",
+        (
+            *("model", "rows", "tutorial", *runtimes),
+            *(f"{runtimes[0]} ÷ {side}" for side in ("tutorial", *runtimes[1:])),
+            "spread",
+        ),
         lines,
+    )
+    if roofs:
+        show(
+            "One step of the native runtime",
+            ("model", "rows", "ms", "MB of weights", "GB/s", "of", "GOP/s", "of", "share of roofline"),
+            roofs,
+        )
+
+
+def available(runtime: str) -> bool:
+    try:
+        make_decoder(build_model(MODELS["rnn 200, V 90"]).eval(), runtime)
+    except RuntimeUnavailable as error:
+        console.print(str(error), style="yellow", highlight=False)
+        return False
+    return True
+
+
+def ratio(speed: dict[str, float], ours: str, side: str) -> str:
+    return f"{speed[ours] / speed[side]:.1f}x" if side in speed else "–"
+
+
+def roof(
+    name: str, rows: int, weights: int, seconds: float, reading: float, most: float
+) -> tuple[object, ...]:
+    """A line of the second table: what was reached of reading (bytes/s) and of products per second."""
+    least = max(weights / reading, weights * rows / most)
+    return (
+        name,
+        rows,
+        f"{seconds * 1e3:.3f}",
+        f"{weights / 1e6:.1f}",
+        f"{weights / seconds / 1e9:.1f}",
+        f"{reading / 1e9:.1f}",
+        f"{2 * weights * rows / seconds / 1e9:,.0f}",
+        f"{2 * most / 1e9:,.0f}",
+        f"{least / seconds:.0%}",
     )
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from deploy import cgroup
+
 _QUERY = ("--query-gpu=index,uuid,memory.total,name", "--format=csv,noheader,nounits")
 _UNITS = {"": 1, "M": 1, "MB": 1, "MIB": 1, "G": 1024, "GB": 1024, "GIB": 1024}
 
@@ -53,15 +55,29 @@ class Inventory:
 
 
 def detect(visible_devices: str | None = None) -> Inventory:
-    """The hardware of this machine; `visible_devices` is the value of CUDA_VISIBLE_DEVICES, if it is set.
+    """What this process may use of its machine; `visible_devices` is CUDA_VISIBLE_DEVICES, None where it is unset.
 
-    A machine without a working `nvidia-smi` has no GPUs.
+    A machine without a working `nvidia-smi` has no GPUs. A container has the memory and cores of its limits.
     """
     return Inventory(
         gpus=visible(detect_gpus(), visible_devices),
-        cpus=os.cpu_count() or 1,
-        memory_mb=psutil.virtual_memory().total // 2**20,
+        cpus=usable_cpus(os.cpu_count() or 1, cgroup.cpu_limit()),
+        memory_mb=usable_memory(psutil.virtual_memory().total // 2**20, cgroup.memory_limit_mb()),
     )
+
+
+def usable_memory(machine_mb: int, limit_mb: int | None) -> int:
+    """MiB of main memory: the machine's, or a container's limit where that is less."""
+    return machine_mb if limit_mb is None else min(machine_mb, limit_mb)
+
+
+def usable_cpus(machine: int, limit: float | None) -> int:
+    """Cores to count threads by; a part of one is one.
+
+    >>> usable_cpus(16, 2.5), usable_cpus(16, 0.2), usable_cpus(4, None)
+    (3, 1, 4)
+    """
+    return machine if limit is None else max(1, min(machine, math.ceil(limit)))
 
 
 def described(gpus: int, gpu_memory: str, cpus: int | None = None, memory_mb: int | None = None) -> Inventory:

@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-RUNTIMES = ("auto", "torch")
+RUNTIMES = ("auto", "torch", "native")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.mar")
 
@@ -168,7 +168,7 @@ def loads(text: str, source: str = "models.toml") -> ModelsFile:
     """The models described by `text` in TOML; `source` is the name used in errors."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a nesting without end
         raise ModelsFileError(f"{source}: not valid TOML: {error}") from error
     try:
         return _models_file(document)

@@ -15,7 +15,9 @@ from deploy.plan import Placement, Plan
 LIVE_POSTS = 256
 # TorchServe waits this long for company when a request finds its worker idle.
 BATCH_DELAY_MS = 1
-RESPONSE_TIMEOUT_S = 120
+# A worker answers every call within a time slice. One that is silent for so long hangs, and TorchServe puts another
+# in its place: soon enough that what it had in hand can still be finished within the gateway's deadline.
+RESPONSE_TIMEOUT_S = 30
 
 
 def render_model_config(

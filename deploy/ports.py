@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,34 @@ def is_free(host: str, number: int) -> bool:
                 return False
             raise OptionError(f"host = {host!r}: cannot be bound: {error.strerror}") from None
     return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, a name or an address, can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    # Java binds 127.0.0.1 as ::ffff:127.0.0.1, which older Pythons do not take for loopback.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def exposed(pid: int) -> list[str]:
+    """Where process `pid` and its children listen so that other machines can reach them, as HOST:PORT."""
+    found = []
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        for process in family:
+            for connection in process.net_connections(kind="tcp"):
+                if connection.status == psutil.CONN_LISTEN and not is_loopback(connection.laddr.ip):
+                    found.append(f"{connection.laddr.ip}:{connection.laddr.port}")
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        # It ends just now, and then serves nobody; or it is another user's, and then it is not ours to judge.
+        return found
+    return found
 
 
 def holder_of(number: int) -> str | None:

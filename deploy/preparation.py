@@ -42,6 +42,12 @@ def prepare(options: Options, console: Console, *, gateway: bool = True) -> Prep
     `gateway` tells whether a gateway starts here too. Raises `DeployError` with what is wrong and what to do.
     """
     models_file = _models(options)
+    if gateway and not ports.is_loopback(options.worker_host):
+        raise OptionError(
+            f"worker_host = {options.worker_host!r}: other machines could reach TorchServe's management port, and "
+            "with it make this one run code. Leave it at 127.0.0.1; only the worker's container, on a private "
+            "network, takes another."
+        )
     torchserve = Ports(options.worker_port)
     own = [ports.Port(options.host, options.port, "gateway", "--port")] if gateway else []
     ports.check([*own, *torchserve.all(options.worker_host)])

@@ -10,6 +10,7 @@ import httpx
 
 from deploy import torchserve_server as torchserve
 from deploy.errors import ModelLoadError, StartError
+from deploy.ports import exposed
 from deploy.preparation import Prepared
 from deploy.processes import MARK, Child
 from deploy.settings import Options, child_environment
@@ -116,6 +117,15 @@ class Service:
                 f"the model {model!r} does not load: {reason}\n"
                 f"All that its worker printed is in {logs / 'model_log.log'}. Build its archive again with "
                 f"`inkwell archive {model}`, or serve the others with --models."
+            )
+
+    def raise_if_exposed(self) -> None:
+        """Raise `StartError` when TorchServe listens where other machines reach it, whatever its settings say:
+        who reaches its management port makes it run code."""
+        if found := exposed(self._torchserve.pid):
+            raise StartError(
+                f"TorchServe listens on {', '.join(found)}, which other machines can reach. Only loopback is "
+                "allowed here; look for settings of TorchServe's own in the environment (TS_…)."
             )
 
     def differences(self) -> list[str]:

@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,8 @@ MODEL_CONFIG = "model-config.yaml"
 _HEADROOM = 200 * 2**20
 # Fields of the manifest that name files inside the archive.
 _PATH_FIELDS = ("handler", "serializedFile", "modelFile", "requirementsFile", "configFile")
+# What reading a damaged zip file, or the JSON in it, ends with; a nesting without end is a RuntimeError.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def read_index(store: Path) -> dict[str, IndexEntry]:
         raise ArchiveError(
             f"{path}: is missing, so no archive can be trusted. Build them with `inkwell archive --missing`."
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise ArchiveError(
             f"{path}: is not an index of archives ({error!r}). Build it again with `inkwell archive`."
         ) from None
@@ -97,9 +100,14 @@ def _inspect(path: Path, entry: IndexEntry, rebuild: str) -> Archive:
                     raise ArchiveError(f"{path}: holds the link {info.filename!r}, which could lead anywhere")
             manifest = json.loads(archive.read(MANIFEST))
             size = sum(info.file_size for info in archive.infolist())
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+    except (
+        *_DAMAGE,
+        OSError,
+    ) as error:  # its hash was taken, so the file can be read; its places may be wrong
         raise ArchiveError(f"{path}: is not a model archive ({error}). {rebuild}") from None
-    described = manifest.get("model", {}) if isinstance(manifest, dict) else {}
+    described = manifest.get("model") if isinstance(manifest, dict) else None
+    if not isinstance(described, dict):
+        raise ArchiveError(f"{path}: is not a model archive (its manifest describes no model). {rebuild}")
     for field in _PATH_FIELDS:
         if field in described:
             _refuse_unsafe(path, str(described[field]), f"manifest field {field} =")
@@ -137,8 +145,13 @@ def unpack(archive: Archive, store: Path, model_configs: Sequence[str]) -> list[
     for old in [first, *store.glob(f"{model}.w*")]:
         shutil.rmtree(old, ignore_errors=True)
     first.mkdir(parents=True)
-    with zipfile.ZipFile(archive.path) as source:
-        source.extractall(first)
+    try:
+        with zipfile.ZipFile(archive.path) as source:
+            source.extractall(first)
+    except (*_DAMAGE, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        raise ArchiveError(
+            f"{archive.path}: cannot be unpacked ({error}). Build it with `inkwell archive {model}`."
+        ) from None
     folders = [worker_folder(model, worker) for worker in range(len(model_configs))]
     for folder in folders[1:]:
         shutil.copytree(first, store / folder, copy_function=_link)

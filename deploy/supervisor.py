@@ -190,6 +190,7 @@ def _wait_until_ready(
             run.save(options.run_dir)
             show(run.ready, service.gateway_answers())
             if service.is_ready():
+                service.raise_if_exposed()
                 run = run.with_phase("ready")
                 run.save(options.run_dir)
                 return run

@@ -1,0 +1,1 @@
+"""A simulation of many gateways and workers: see docs/scale.md."""
