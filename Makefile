@@ -16,11 +16,11 @@ INKWELL := $(BIN)/inkwell
 PYTEST := $(BIN)/python -m pytest
 COMPOSE ?= docker compose
 
-QUICK := not slow and not browser and not npm and not docker
+QUICK := not slow and not browser and not npm and not docker and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock train archive serve stop test test-browser test-clients test-docker test-slow test-e2e check format tree coverage bench figures gpu-plan \
-	up down clean
+.PHONY: help install lock train archive serve stop test test-browser test-clients test-docker test-slow test-e2e test-faults soak fuzz audit sbom check format tree coverage bench figures gpu-plan \
+	k8s-render k8s-verify scale up down clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,10 +47,13 @@ $(TOOLS): $(STAMP)
 
 lock: $(STAMP) ## resolve all dependencies anew into constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.10 --extra dev --extra java --extra otel \
+	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.10 --extra dev --extra java --extra otel --extra fuzz --extra audit \
 		--no-header --no-annotate pyproject.toml --output-file constraints.new
 	@{ echo '# Every package of the virtual environment, pinned, for Python 3.10 to 3.13. Made by `make lock`.'; \
 		sed 's/ ; /; /' constraints.new; } > constraints.txt && rm constraints.new
+	@{ echo '# What runs in production, with the hash of every file. Made by `make lock`; pip install --require-hashes -r'; \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra java --extra otel --generate-hashes \
+		--constraint constraints.txt --no-header --no-annotate pyproject.toml; } > deploy/requirements.lock
 
 train: $(STAMP) ## train the models of deploy/models.toml that have no bundle yet
 	@$(INKWELL) train --missing
@@ -85,6 +88,28 @@ test-slow: $(TOOLS) ## the tests that take minutes or need real corpora
 test-e2e: $(TOOLS) ## only the tests that start a real TorchServe and gateway
 	@$(PYTEST) -m "e2e and not slow"
 
+test-faults: $(TOOLS) ## kill, freeze and flood the real servers; prints what became of every request (ARGS="-k overload")
+	@$(PYTEST) -m "faults and not soak" tests/faults --faults-report build/faults $(ARGS)
+
+soak: $(TOOLS) ## mixed traffic for MINUTES=30: every text is right, and nothing grows
+	@$(PYTEST) -m soak tests/faults --soak-minutes $(or $(MINUTES),30) $(ARGS)
+
+fuzz: $(TOOLS) ## coverage-guided fuzzing, SECONDS=60 for each target; ARGS="--only regex" picks one
+	@$(PIP) --editable '.[fuzz]'
+	@$(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(SECONDS),60) $(ARGS)
+
+audit: $(TOOLS) ## ask the package registry what is known against the pinned packages
+	@$(PIP) --editable '.[audit]'
+	@$(BIN)/python -m deploy.audit
+
+sbom: $(TOOLS) ## write the bill of materials of what runs in production, build/sbom.json (CycloneDX)
+	@$(PIP) --editable '.[audit]'
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-format JSON --output-file build/sbom.json deploy/requirements.lock
+	@$(BIN)/python -c "import json; parts = json.load(open('build/sbom.json'))['components']; \
+		print(len(parts), 'packages are listed in build/sbom.json')"
+
 check: $(TOOLS) ## lint, formatting, types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -108,6 +133,17 @@ figures: $(TOOLS) ## draw the pictures of docs/gallery.md from the trained model
 
 gpu-plan: $(STAMP) ## show which model runs on which GPU; ARGS="--gpus 4 --gpu-memory 80G" for another machine
 	@$(INKWELL) plan $(ARGS)
+
+k8s-render: $(STAMP) ## render deploy/k8s anew from the models files; ARGS="--out FOLDER --models-file FILE" for your own
+	@$(INKWELL) k8s render $(ARGS)
+
+k8s-verify: $(TOOLS) ## check the Kubernetes manifests: schemas, rules, and what tools on this machine allow
+	@$(INKWELL) k8s render --check
+	@$(INKWELL) k8s verify
+	@$(PYTEST) -m "proof or not slow" tests/deploy/k8s
+
+scale: $(TOOLS) ## simulate many replicas and draw docs/images/scale
+	@$(INKWELL) bench scale $(ARGS)
 
 up: ## build and start the containers, and wait until every model answers
 	@$(COMPOSE) up --build --detach --wait

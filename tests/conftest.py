@@ -5,6 +5,7 @@ Untrained weights are widened, so that next-token distributions have peaks worth
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,18 @@ def _write(path: Path, tokenizer: Any, model: dict[str, Any], widen: float = 3.0
     settings = BundleConfig(name=path.name, model=model_settings(built), **config)
     Bundle(settings, built, tokenizer, words, categories, {"training": {}}, "# A card\n").save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def native_cache(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Where the C++ core is compiled to, once for all runs with the same sources, instead of the user's cache."""
+    folder = request.config.cache.mkdir("native")
+    folder.chmod(0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INKWELL_NATIVE_CACHE", str(folder))
+        for name in ("INKWELL_NATIVE_LIBRARY", "INKWELL_NATIVE_PATH"):
+            patch.delenv(name, raising=False)
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -168,7 +168,9 @@ def test_only_one_file_of_each_service_reads_the_environment():
         )
         for package in ("inkwell", "handlers", "api", "deploy")
     }
-    assert readers["inkwell"] == readers["handlers"] == []
+    # The native runtime's library and compiler are a matter of the machine, not of a model or its bundle.
+    assert readers["inkwell"] == ["inkwell/native/settings.py"]
+    assert readers["handlers"] == []
     # pydantic-settings reads it for the gateway.
     assert readers["api"] == []
     assert readers["deploy"] == ["deploy/settings.py"]

@@ -19,10 +19,12 @@ import psutil
 import pytest
 import torch
 
-from deploy import processes, state
+from deploy import models_file, processes, state
 from deploy.ports import free_run
 from deploy.state import State
 from inkwell.bundle import load_bundle
+from inkwell.errors import RuntimeUnavailable
+from inkwell.native.library import open_library
 from inkwell.session import TextEngine
 
 PATIENCE_S = 120.0
@@ -30,6 +32,7 @@ MODELS = """
 [models.prose]
 family = "prose"
 default = true
+runtime = "{runtime}"
 slots = 64
 max_new_tokens = 100000
 queue_tokens = 10000000
@@ -50,6 +53,14 @@ def until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_
     return found
 
 
+def prose_runtime() -> str:
+    try:
+        open_library()
+    except RuntimeUnavailable:
+        return "torch"
+    return "native"
+
+
 class Stack:
     """`inkwell serve` in `folder`, which holds `bundles`, `model_store` and `models.toml`."""
 
@@ -64,6 +75,7 @@ class Stack:
             "INKWELL_MODELS_FILE": str(folder / "models.toml"),
             # Nothing is worth waiting for when a test ends the stack.
             "INKWELL_DRAIN_S": "2",
+            **{name: os.environ[name] for name in ("INKWELL_NATIVE_CACHE",) if name in os.environ},
         }
         self.process: subprocess.Popen[str] | None = None
         self.port, self.worker_port = 0, 0
@@ -194,7 +206,9 @@ class Stack:
     def local(self, prompt: str, model: str = "prose", **values: Any) -> str:
         """The text that this process generates from the same bundle."""
         if model not in self.oracles:
-            self.oracles[model] = TextEngine(load_bundle(self.folder / "bundles" / model), slots=1)
+            entry = models_file.load(self.folder / "models.toml").models[model]
+            bundle = load_bundle(self.folder / "bundles" / model)
+            self.oracles[model] = TextEngine(bundle, slots=1, runtime=entry.runtime)
         events = self.oracles[model].generate({"prompt": prompt, **values})
         return next(event["text"] for event in events if event["event"] == "end")
 
@@ -210,13 +224,13 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def served_folder(
-    char_bundle: Path, gpt_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+    char_bundle: Path, gpt_bundle: Path, native_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], Path]:
-    """Makes a folder that can be served from."""
+    """Makes a folder that can be served from: names by torch, prose by the C++ core where one can be compiled."""
     from training.archive import archive
 
     first = tmp_path_factory.mktemp("served")
-    (first / "models.toml").write_text(MODELS)
+    (first / "models.toml").write_text(MODELS.replace("{runtime}", prose_runtime()))
     for bundle in (char_bundle, gpt_bundle):
         copy = Path(shutil.copytree(bundle, first / "bundles" / bundle.name))
         if bundle is char_bundle:

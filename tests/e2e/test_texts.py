@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from deploy import models_file
 from inkwell.bundle import load_bundle
 
 pytestmark = pytest.mark.e2e
@@ -235,3 +236,10 @@ def test_the_gateway_says_that_it_is_ready_and_what_it_serves(stack):
     assert httpx.get(f"{stack.url}/ready").status_code == 200
     models = httpx.get(f"{stack.url}/models").json()["models"]
     assert [model["categories"] for model in models] == [[], ["dwarf", "elf", "ork"]]
+
+
+def test_worker_and_gateway_say_on_what_a_model_runs(stack):
+    for name, entry in models_file.load(stack.folder / "models.toml").models.items():
+        wanted = "torch" if entry.runtime == "auto" else entry.runtime  # nobody has measured these bundles
+        assert stack.predict({"describe": True}, name)["runtime"] == wanted
+        assert httpx.get(f"{stack.url}/models/{name}").json()["runtime"] == wanted
