@@ -27,6 +27,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 
 from inkwell.config import from_mapping
 from inkwell.errors import BundleError, ConfigError, InvalidJob
@@ -230,6 +231,22 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise BundleError(f"{path.name} cannot be read: {error}") from error
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leaves out what fills parameters with random numbers: there is nothing to fill, and torch would load its
+    compiler for it, which takes a second."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if (
+            func in (torch.Tensor.normal_, torch.Tensor.uniform_)
+            or getattr(func, "__module__", "") == "torch.nn.init"
+        ):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def _outline(settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> LanguageModel:
     """The model without memory for its parameters: settings may ask for more than any machine has."""
     layers = settings.get("layers")
@@ -238,7 +255,7 @@ def _outline(settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
             f"config.json, model: layers is {layers}; weights.safetensors holds {len(shapes)} tensors"
         )
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             return build_model(settings, "config.json, model")
     except (RuntimeError, OverflowError, TypeError) as error:
         reason = str(error).partition("\n")[0]
