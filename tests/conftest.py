@@ -5,6 +5,7 @@ Untrained weights are widened, so that next-token distributions have peaks worth
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ def _write(path: Path, tokenizer: Any, model: dict[str, Any], widen: float = 3.0
     settings = BundleConfig(name=path.name, model=model_settings(built), **config)
     Bundle(settings, built, tokenizer, words, categories, {"training": {}}, "# A card\n").save(path)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Programs that tests start can be stopped by Ctrl-C, also where a shell began the tests in the background
+    and so had the signal ignored, which is inherited."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -113,12 +113,16 @@ class Program:
     def interrupt_when(self, process: subprocess.Popen[str], ready: Callable[[], bool]) -> tuple[str, str]:
         """Press Ctrl-C once `ready`; what it printed."""
         until = time.monotonic() + 60
-        while not ready():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < until, "the moment to interrupt did not come"
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        return process.communicate(timeout=60)
+        try:
+            while not ready():
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < until, "the moment to interrupt did not come"
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            return process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture(autouse=True, scope="session")
