@@ -56,7 +56,7 @@ def test_changes_are_read_as_toml() -> None:
         ("fit.stepps=3", "unknown key 'stepps'"),
         ("fit.steps=0", "steps is 0; allowed is 1 or more"),
         ("fit.steps=many", "steps is 'many'"),
-        ("fit.accumulate=5", r"accumulate is 5; allowed is a divisor of batch \(32\)"),
+        ("fit.accumulate=5", r"accumulate is 5; allowed is a divisor of batch \(12\)"),
         ("fit.ema=1.0", "ema is 1.0; allowed is 0 or more, below 1"),
         ("fit.rate=0", "rate is 0.0; allowed is above 0"),
         ("fit.randomise=always", "randomise is 'always'; allowed are 'none'"),
