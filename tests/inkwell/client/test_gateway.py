@@ -107,8 +107,12 @@ def test_a_full_gateway_is_an_error_for_the_impatient(serve, worker):
     async def run():
         # The first pause would outlast the deadline, so a refusal is told at once.
         async with AsyncClient(url, retries=Retries(deadline=4, base=1e9, cap=1e9)) as impatient:
-            first = [asyncio.ensure_future(impatient.generate("a", max_new_tokens=40)) for _ in range(4)]
-            done = await asyncio.gather(*first, return_exceptions=True)
+            calls = []
+            # One after another, since what is sent on to a worker leaves the queue: more than fit into both.
+            for _ in range(60):
+                calls.append(asyncio.ensure_future(impatient.generate("a", max_new_tokens=40)))
+                await asyncio.sleep(0.01)
+            done = await asyncio.gather(*calls, return_exceptions=True)
         worker.gate.set()
         return done
 
