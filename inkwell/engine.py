@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from inkwell import courses
 from inkwell.barring import permitted
 from inkwell.beams import Top
 from inkwell.errors import EngineFull
 from inkwell.models.base import Decoder, State
 from inkwell.request import FINISHED, UNDRAWN, BeamSettings, Constraint, Emission, Hypothesis, Request, Stats
 from inkwell.rows import Row, Rows, Search
+from inkwell.running import MOST_STEPS, Runner
 from inkwell.sampling import Plan, Trace, adjust, log_probabilities, sample, top_tokens, trace
 from inkwell.tokenizer import END_ID
 
@@ -59,6 +61,15 @@ class Engine:
         self._waiting: deque[Request] = deque()
         self._rows = Rows(decoder, slots, vocabulary, self._device)
         self._plan: Plan | None = None
+        self._runner = decoder.runner
+        self._settled = False  # whether the runner knows the rows in use
+        self._alone = False  # whether several steps may be made at a time
+        self._pace = 0.0  # seconds per step, lately
+
+    @property
+    def pace(self) -> float:
+        """Seconds that a step takes, lately; 0 before the first."""
+        return self._pace
 
     @property
     def state(self) -> State:
@@ -110,7 +121,7 @@ class Engine:
         """Forget all requests."""
         self._waiting.clear()
         self._rows.clear()
-        self._plan = None
+        self._changed()
 
     def release(self, request_id: str) -> None:
         """Free the row of a request that is complete for reasons the engine does not see (a stop string)."""
@@ -122,14 +133,53 @@ class Engine:
 
     def step(self) -> list[Emission]:
         """Admit what fits, advance every active row by one token, free what is finished."""
+        return self.run(1)
+
+    def run(self, most: int) -> list[Emission]:
+        """`step` up to `most` times, where the runtime can and nobody has to look in between: until a text ends
+        or another begins, since that makes room, or is waited for."""
         emissions: list[Emission] = []
         self._expire(emissions)
         self._admit()
-        rows = self._rows.used
-        if not rows:
+        if not self._rows.used:
             return emissions
         started = self._clock()
-        n = len(rows)
+        n = len(self._rows.used)
+        self._settle()
+        if self._runner is not None and self._alone:
+            steps = min(most, MOST_STEPS, courses.until_first(self._rows.used))
+            done = self._run(self._runner, steps, emissions)
+        else:
+            done = 1
+            self._step(emissions)
+        took = self._clock() - started
+        self._pace = took / done if self._pace == 0.0 else 0.8 * self._pace + 0.2 * took / done
+        self.stats.steps += done
+        self.stats.row_steps += n * done
+        self.stats.busy += took
+        return emissions
+
+    def _settle(self) -> None:
+        if self._settled:
+            return
+        rows = self._rows.used
+        self._alone = all(courses.alone(row.request) for row in rows)
+        if self._runner is not None:
+            self._runner.settle([self._rows.manner(row, self._runner) for row in rows])
+        self._settled = True
+
+    def _run(self, runner: Runner, steps: int, emissions: list[Emission]) -> int:
+        done, written = courses.run(self._rows, runner, steps)
+        for row, tokens, finished in written:
+            self.stats.tokens += len(tokens)
+            emissions.append(Emission(row.request.id, tokens, finished))
+        for row in [one.row for one in written if one.finished is not None]:
+            self._free(row)
+            self.stats.finished += 1
+        return done
+
+    def _step(self, emissions: list[Emission]) -> None:
+        rows = self._rows.used
         for row in rows:
             if row.pending:
                 row.next_token = row.pending.popleft()
@@ -139,10 +189,6 @@ class Engine:
         searches = [search for search in self._rows.searches if search.ready]
         if any(sampling) or searches:
             self._draw(logits, sampling, searches, emissions)
-        self.stats.steps += 1
-        self.stats.row_steps += n
-        self.stats.busy += self._clock() - started
-        return emissions
 
     def _leading(self) -> Iterator[Row]:
         """One row of each active request."""
@@ -160,24 +206,29 @@ class Engine:
         for request in [r for r in self._waiting if r.deadline is not None and r.deadline <= now]:
             self._waiting.remove(request)
             self.stats.finished += 1
-            emissions.append(Emission(request.id, None, "deadline"))
+            emissions.append(Emission(request.id, (), "deadline"))
         for row in reversed(leading):
             if row.request.deadline is not None and row.request.deadline <= now:
                 if row.search is not None:
                     emissions.extend(self._said(row.search, "deadline"))
                 else:
-                    emissions.append(Emission(row.request.id, None, "deadline"))
+                    emissions.append(Emission(row.request.id, (), "deadline"))
                 self._free(row)
                 self.stats.finished += 1
 
     def _admit(self) -> None:
         while self._waiting and self.active + self._waiting[0].rows <= self.slots:
             self._rows.admit(self._waiting.popleft())
-            self._plan = None
+            self._changed()
 
     def _free(self, row: Row) -> None:
         self._rows.free(row)
+        self._changed()
+
+    def _changed(self) -> None:
+        """Other rows are in use, or they stand elsewhere."""
         self._plan = None
+        self._settled = False
 
     def _guide(self, raw: Tensor) -> Tensor:
         """Logits (n, V) with those of guided rows moved away from their shadows'."""
@@ -201,37 +252,29 @@ class Engine:
         self, raw: Tensor, sampling: list[bool], searches: list[Search], emissions: list[Emission]
     ) -> None:
         rows = self._rows.used
-        if self._plan is None:
-            asked = [row.draws or row.search is not None for row in rows]
-            params = [row.request.sampling if own else UNDRAWN for row, own in zip(rows, asked, strict=True)]
-            self._plan = Plan(params, self.vocabulary, self._device)
-        raw, plan = self._guide(raw), self._plan
-        counts = self._rows.counts if plan.penalised else None
-        adjusted = adjust(raw, plan, counts, self._allowed(sampling))
+        raw = self._guide(raw)
+        masks = self._masks(sampling)
+        adjusted = raw
+        # a runner adjusts for itself
+        if self._runner is None or searches or any(row.request.trace for row in rows):
+            counts = self._rows.counts if self._planned().penalised else None
+            adjusted = adjust(raw, self._planned(), counts, self._allowed(sampling, masks))
         done: list[Row] = []
         if any(sampling):
-            positions = torch.tensor(
-                [row.request.position + len(row.text) for row in rows], dtype=torch.long, device=self._device
-            )
-            drawn = sample(adjusted, plan, positions)
-            tokens: list[int] = drawn.tolist()
-            for index, row in enumerate(rows):
-                if sampling[index] and row.request.constraint is not None:
-                    written = row.request.constraint.instead(tokens[index])
-                    if written != tokens[index]:
-                        tokens[index] = drawn[index] = written
+            tokens = self._tokens(raw, adjusted, sampling, masks)
+            drawn = torch.tensor(tokens, dtype=torch.long, device=self._device)
             logs: list[float] | None = None
             if any(row.request.logprobs and row.draws for row in rows):
                 logs = log_probabilities(raw, drawn).tolist()
-            if plan.penalised:
-                ready = torch.tensor(sampling, device=self._device).nonzero()[:, 0]
-                self._rows.count(ready, drawn[ready])
-            for index in range(len(rows) - 1, -1, -1):
-                if sampling[index]:
-                    emission = self._take(index, tokens[index], logs, raw, adjusted, plan)
-                    emissions.append(emission)
-                    if emission.finished is not None:
-                        done.append(rows[index])
+            ready = [index for index, one in enumerate(sampling) if one]
+            counted = [index for index in ready if rows[index].request.sampling.penalised]
+            if counted:
+                self._rows.count(torch.tensor(counted, device=self._device), drawn[counted])
+            for index in reversed(ready):
+                emission = self._take(index, tokens[index], logs, raw, adjusted)
+                emissions.append(emission)
+                if emission.finished is not None:
+                    done.append(rows[index])
         for search in searches:
             if self._search(search, raw, adjusted):
                 emissions.extend(self._said(search))
@@ -240,15 +283,52 @@ class Engine:
             self._free(row)
             self.stats.finished += 1
 
+    def _tokens(
+        self, raw: Tensor, adjusted: Tensor, sampling: list[bool], masks: dict[int, Tensor]
+    ) -> list[int]:
+        """A token for every row; those of rows that are not drawn mean nothing."""
+        rows = self._rows.used
+        if self._runner is None:
+            positions = [row.request.position + len(row.text) for row in rows]
+            tokens = sample(
+                adjusted, self._planned(), torch.tensor(positions, dtype=torch.long, device=self._device)
+            ).tolist()
+        else:
+            which = [index for index, one in enumerate(sampling) if one]
+            allowed = None
+            if masks:
+                allowed = torch.ones((len(which), self.vocabulary), dtype=torch.bool)
+                for place, index in enumerate(which):
+                    if index in masks:
+                        allowed[place] = masks[index]
+            cursors, _ = courses.cursors_of(rows)
+            tokens = [END_ID] * len(rows)
+            found = self._runner.draw(raw, cursors, self._rows.all_counts, which, allowed)
+            for index, token in zip(which, found, strict=True):
+                tokens[index] = token
+        for index, row in enumerate(rows):
+            if sampling[index] and row.request.constraint is not None:
+                tokens[index] = row.request.constraint.instead(tokens[index])
+        return tokens
+
+    def _planned(self) -> Plan:
+        """How the rows in use are sampled by torch."""
+        if self._plan is None:
+            rows = self._rows.used
+            asked = [row.draws or row.search is not None for row in rows]
+            params = [row.request.sampling if own else UNDRAWN for row, own in zip(rows, asked, strict=True)]
+            self._plan = Plan(params, self.vocabulary, self._device)
+        return self._plan
+
     def _take(
-        self, index: int, token: int, logs: list[float] | None, raw: Tensor, adjusted: Tensor, plan: Plan
+        self, index: int, token: int, logs: list[float] | None, raw: Tensor, adjusted: Tensor
     ) -> Emission:
         row = self._rows.used[index]
         request = row.request
         explained: Trace | None = None
         top: Top = ()
         if request.trace:
-            explained = trace(raw, adjusted, plan, index, token)
+            explained = trace(raw, adjusted, self._planned(), index, token)
         if request.top_n_tokens:
             top = _likeliest(raw[index : index + 1], request.top_n_tokens)[0]
         row.text.append(token)
@@ -256,13 +336,9 @@ class Engine:
         if request.constraint is not None:
             request.constraint.advance(token)
         self.stats.tokens += 1
-        finished = None
-        if token == END_ID and request.stops_at_end:
-            finished = "eos_token"
-        elif len(row.text) >= request.max_new_tokens:
-            finished = "length"
+        finished = courses.ended(request, len(row.text), token)
         logprob = logs[index] if logs is not None and request.logprobs else None
-        return Emission(request.id, token, finished, logprob, top, explained)
+        return Emission(request.id, (token,), finished, logprob, top, explained)
 
     def _search(self, search: Search, raw: Tensor, adjusted: Tensor) -> bool:
         """Lengthen the beams of one search by a token; whether it is over."""
@@ -293,7 +369,7 @@ class Engine:
         """The best text of a search, token by token."""
         request, found = search.request, search.beams.found(broken_off)
         if not found or not found[0].tokens:
-            yield Emission(request.id, None, broken_off or "length", found=found)
+            yield Emission(request.id, (), broken_off or "length", found=found)
             return
         best = found[0]
         self.stats.tokens += len(best.tokens)
@@ -301,28 +377,40 @@ class Engine:
         for place, token in enumerate(best.tokens):
             yield Emission(
                 request.id,
-                token,
+                (token,),
                 (broken_off or best.reason) if place == last else None,
                 best.logprobs[place] if best.logprobs else None,
                 best.top[place] if best.top else (),
                 found=found if place == last else (),
             )
 
-    def _allowed(self, sampling: list[bool]) -> Tensor | None:
-        """Mask (n, V) of tokens that drawn rows may take, or None when nothing is barred."""
-        masks: list[tuple[int, Tensor]] = []
+    def _masks(self, sampling: list[bool]) -> dict[int, Tensor]:
+        """Of drawn rows by index, masks (V,) of the tokens that a shape or a ban of n-grams leaves."""
+        masks: dict[int, Tensor] = {}
         for index, row in enumerate(self._rows.used):
-            if sampling[index]:
-                request = row.request
+            request = row.request
+            if sampling[index] and (request.constraint is not None or request.sampling.no_repeat_ngram_size):
                 mask = permitted(request, row.text, request.constraint, self.vocabulary, self._device)
                 if mask is not None:
-                    masks.append((index, mask))
-        if not masks:
+                    masks[index] = mask
+        return masks
+
+    def _allowed(self, sampling: list[bool], masks: dict[int, Tensor]) -> Tensor | None:
+        """Mask (n, V) of tokens that drawn rows may take, or None when nothing is barred."""
+        rows = self._rows.used
+        endless = [
+            index
+            for index, row in enumerate(rows)
+            if sampling[index]
+            and (not row.request.stops_at_end or len(row.text) < row.request.min_new_tokens)
+        ]
+        if not masks and not endless:
             return None
-        shape = (len(self._rows.used), self.vocabulary)
-        allowed = torch.ones(shape, dtype=torch.bool, device=self._device)
-        for index, mask in masks:
+        allowed = torch.ones((len(rows), self.vocabulary), dtype=torch.bool, device=self._device)
+        for index, mask in masks.items():
             allowed[index] = mask
+        if endless:
+            allowed[endless, END_ID] = False
         return allowed
 
 

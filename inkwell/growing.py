@@ -29,6 +29,20 @@ class GrowingText:
         self.tokens += 1
         return text
 
+    def extend(self, tokens: Sequence[int]) -> list[str]:
+        """What `push` gives for each of the tokens, up to and with one that completes a stop string."""
+        if not self._scanner.active:
+            texts = list(map(self._stream.push, tokens))
+            self._parts.extend(texts)
+            self.tokens += len(texts)
+            return texts
+        texts = []
+        for token in tokens:
+            texts.append(self.push(token))
+            if self.stopped:
+                break
+        return texts
+
     def finish(self) -> str:
         """What was held back, at the end of the text: half a character or half a stop string."""
         tail = "" if self.stopped else self._scanner.push(self._stream.flush()) + self._scanner.rest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -100,20 +100,25 @@ class Hypothesis:
     top: tuple[tuple[tuple[int, float], ...], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Emission:
-    """One token of one request, or its end without a token (`token` None).
+class Emission(NamedTuple):
+    """Tokens of one request, one after another, or its end without a token. `finished` tells of the last.
 
-    The last one of a search bears all texts that it found, the best first.
+    With `logprob`, `top` or `trace` there is one token. The last one of a search bears all texts that it found,
+    the best first.
     """
 
     request_id: str
-    token: int | None
+    tokens: tuple[int, ...]
     finished: str | None = None
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
     trace: Trace | None = None
     found: tuple[Hypothesis, ...] = ()
+
+    @property
+    def token(self) -> int | None:
+        """The last of its tokens."""
+        return self.tokens[-1] if self.tokens else None
 
 
 @dataclass

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from inkwell.beams import BeamSearch
 from inkwell.models.base import Decoder, State
-from inkwell.request import Request
+from inkwell.request import UNDRAWN, Request
+from inkwell.running import Runner
 from inkwell.sampling import Counts
 
 
@@ -30,6 +32,7 @@ class Row:
     next_token: int = 0
     shadow: Row | None = None  # the row without the condition, of a guided request
     search: Search | None = None
+    manner: Any = None  # how a runtime that draws for itself has taken down its sampling
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +71,11 @@ class Rows:
         n = len(self.used)
         return None if self._counts is None else Counts(self._counts.prompt[:n], self._counts.text[:n])
 
+    @property
+    def all_counts(self) -> Counts | None:
+        """Token counts of all slots, those of the rows in use first, when any row has needed them."""
+        return self._counts
+
     def admit(self, request: Request) -> None:
         """Give a request its rows."""
         for token in request.forced:
@@ -98,6 +106,13 @@ class Rows:
         """Free all rows. The state needs no clearing: a row is cleared when it is admitted."""
         self.used.clear()
         self.searches.clear()
+
+    def manner(self, row: Row, runner: Runner) -> Any:
+        """How `row` is drawn, as `runner` wants it."""
+        if row.manner is None:
+            sampling = row.request.sampling if row.draws else UNDRAWN
+            row.manner = runner.manner(sampling, row.request.stops_at_end)
+        return row.manner
 
     def chosen(self, row: Row, token: int) -> None:
         """Take down what a row is fed next, and its shadow with it."""

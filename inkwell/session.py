@@ -133,7 +133,7 @@ class TextEngine:
         touched: dict[str, _Live] = {}
         while not self.engine.idle:
             news = False
-            for emission in self.engine.step():
+            for emission in self.engine.run(self._most(seconds - (self._clock() - started))):
                 live = self._live.get(emission.request_id)
                 if live is not None:
                     touched[emission.request_id] = live
@@ -144,6 +144,11 @@ class TextEngine:
                 break
         for live in touched.values():
             self._flush(live)
+
+    def _most(self, seconds: float) -> int:
+        """Steps that take about so long, 1 at least."""
+        pace = self.engine.pace
+        return max(1, int(seconds / pace)) if pace > 0 else 1
 
     def generate(self, values: Mapping[str, Any]) -> Iterator[Event]:
         """Run one job to its end, yielding its events as they come."""
@@ -235,13 +240,13 @@ class TextEngine:
         finished = emission.finished
         if live.first_token is None:
             live.first_token = self._clock()
-        if emission.token is not None:
+        if emission.tokens:
             place = live.text.tokens
-            text = live.text.push(emission.token)
+            texts = live.text.extend(emission.tokens)
             # What a search finds comes at once, so it is only here that some of it may be known already.
             if live.job.num_beams == 1 or place >= len(live.job.resume_ids):
-                self._add_token(live, emission, text)
-            elif emission.token != live.job.resume_ids[place]:
+                self._add_tokens(live, emission, texts)
+            elif emission.tokens[0] != live.job.resume_ids[place]:
                 return self._fail(live, "the search finds another text than the one to be resumed")
         if live.job.num_beams == 1 and (
             live.text.stopped
@@ -262,14 +267,15 @@ class TextEngine:
         live.sink.append({"job": live.job.id, "event": "error", "error": reason, "error_type": "generation"})
         return True
 
-    def _add_token(self, live: _Live, emission: Emission, text: str) -> None:
-        job, token = live.job, emission.token
+    def _add_tokens(self, live: _Live, emission: Emission, texts: Sequence[str]) -> None:
+        """Note what each token adds. There are fewer `texts` than tokens when a stop string came."""
+        job, tokens = live.job, emission.tokens[: len(texts)]
         if live.batch is None:
             live.batch = {"job": job.id, "event": "tokens", "ids": [], "texts": [], "special": []}
         batch = live.batch
-        batch["ids"].append(token)
-        batch["texts"].append(text)
-        batch["special"].append(token == END_ID)
+        batch["ids"].extend(tokens)
+        batch["texts"].extend(texts)
+        batch["special"].extend([token == END_ID for token in tokens])
         if job.logprobs:
             batch.setdefault("logprobs", []).append(emission.logprob)
         if job.top_n_tokens:

@@ -13,6 +13,11 @@ class StopScanner:
         self._held = ""
         self.found: str | None = None
 
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to look for."""
+        return bool(self._stops)
+
     def push(self, text: str) -> str:
         """Text that certainly stands before any stop string. Nothing after one was found."""
         if not self._stops:

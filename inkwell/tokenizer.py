@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import unicodedata
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -209,20 +210,42 @@ class TextStream:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._whole = _whole_pieces(tokenizer)
+        self._holds = False  # bytes of a character that is not whole yet
 
     def push(self, token: int) -> str:
         """Text that became certain with `token`."""
-        return self._decoder.decode(self._tokenizer.piece(token))
+        text = None if self._holds else self._whole[token]
+        if text is not None:
+            return text
+        text = self._decoder.decode(self._tokenizer.piece(token))
+        self._holds = self._decoder.getstate()[0] != b""
+        return text
 
     def fork(self) -> TextStream:
         """Another stream in the same place."""
         other = TextStream(self._tokenizer)
         other._decoder.setstate(self._decoder.getstate())
+        other._holds = self._holds
         return other
 
     def flush(self) -> str:
         """What is left at the end: U+FFFD when a character was cut, else nothing."""
+        self._holds = False
         return self._decoder.decode(b"", final=True)
+
+
+@lru_cache(maxsize=16)
+def _whole_pieces(tokenizer: Tokenizer) -> tuple[str | None, ...]:
+    """Text of every token that is whole characters by itself; None of the others."""
+
+    def text_of(piece: bytes) -> str | None:
+        try:
+            return piece.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+
+    return tuple(text_of(tokenizer.piece(token)) for token in range(tokenizer.size))
 
 
 def _byte_alphabet() -> dict[int, str]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from inkwell.running import Runner
 
 IGNORE = -100
 """Target id that counts in no loss (padding, prompts)."""
@@ -55,6 +58,9 @@ class Decoder(ABC):
 
     prefill_chunk: int = 0
     """Tokens that `prefill` takes at once; 0 when prompts go through `step` token by token."""
+
+    runner: Runner | None = None
+    """Steps and draws in one call, where the runtime can; else tokens are drawn by `inkwell.sampling`."""
 
     @abstractmethod
     def new_state(self, rows: int) -> State:

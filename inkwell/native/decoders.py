@@ -19,6 +19,7 @@ from inkwell.errors import RuntimeUnavailable
 from inkwell.models.base import Decoder, State
 from inkwell.models.gpt import Block, GPTModel
 from inkwell.models.recurrent import RecurrentModel
+from inkwell.native.draws import NativeRunner
 from inkwell.native.library import Library
 
 _CELLS = {"rnn": 0, "gru": 1, "lstm": 2}
@@ -34,15 +35,19 @@ class _Core:
         if pointer is None:
             reason = library.functions.inkwell_reason().decode()
             raise RuntimeUnavailable(f"the core cannot hold this model: {reason}")
-        self.functions, self.pointer = library.functions, pointer
+        self.functions: Any = library.functions
+        self.pointer = pointer
         weakref.finalize(self, library.functions.inkwell_free, pointer)
 
 
 class _NativeDecoder(Decoder):
     """What both families share: room for steps and for their logits."""
 
+    _parts: tuple[str, ...]  # of a state, in the order in which the core takes them
+
     def __init__(self, core: _Core, vocabulary: int) -> None:
         self._core, self._vocabulary = core, vocabulary
+        self.runner = NativeRunner(core, vocabulary, self._parts)
         self._logits = torch.empty(0, vocabulary)
         self._reserve(self.prefill_chunk)
 
@@ -71,6 +76,8 @@ class _NativeDecoder(Decoder):
 
 class NativeRecurrentDecoder(_NativeDecoder):
     """RNN, GRU or LSTM. Its state is `hidden` and, for an LSTM, `cell`: (rows, layers, H) float32."""
+
+    _parts = ("hidden", "cell")
 
     @torch.no_grad()
     def __init__(self, model: RecurrentModel, library: Library, path: str, threads: int) -> None:
@@ -119,6 +126,7 @@ class NativeGPTDecoder(_NativeDecoder):
     """
 
     prefill_chunk = 64
+    _parts = ("position", "keys", "values", "mods")
 
     @torch.no_grad()
     def __init__(self, model: GPTModel, library: Library, path: str, threads: int) -> None:

@@ -23,6 +23,8 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "inkwell_free": (None, [c_void_p]),
     "inkwell_recurrent_step": (c_int, [c_void_p, c_void_p, c_int, *[c_void_p] * 3]),
     "inkwell_transformer_step": (c_int, [c_void_p, c_void_p, c_void_p, c_int, *[c_void_p] * 5]),
+    "inkwell_run": (c_int, [c_void_p, c_void_p, c_void_p]),
+    "inkwell_draw": (c_int, [c_void_p, c_void_p, c_void_p, c_void_p, c_int, c_void_p]),
     "inkwell_spin": (c_int64, [c_char_p, c_int, c_int64]),
     "inkwell_read": (c_uint64, [c_void_p, c_size_t, c_int, c_int]),
 }

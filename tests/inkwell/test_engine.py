@@ -210,7 +210,7 @@ def test_a_text_taken_up_at_any_point_goes_on_as_it_would_have(shape: str) -> No
             engine = engine_of(shape, slots=3)
             engine.submit(anything(rng, "neighbour", shape))
             engine.submit(replace(wanted, id="resumed", forced=tuple(said[:cut])))
-            rest = [replace(e, request_id="whole") for e in run(engine) if e.request_id == "resumed"]
+            rest = [e._replace(request_id="whole") for e in run(engine) if e.request_id == "resumed"]
             assert rest == whole[cut:]
 
 

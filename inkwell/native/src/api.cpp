@@ -133,6 +133,23 @@ EXPORT int inkwell_transformer_step(Network* network, const int64_t* tokens, con
   return static_cast<Transformer*>(network)->step(tokens, rows, count, {positions, keys, values, mods}, logits);
 }
 
+// Up to course->steps steps with draws between them: how many were made, or a Status, negated. `memory` are the
+// addresses that a step takes.
+EXPORT int inkwell_run(Network* network, const Course* course, void* const* memory) {
+  try {
+    return network->run(*course, memory);
+  } catch (const std::bad_alloc&) {
+    return -kNoMemory;
+  }
+}
+
+// One draw for each of `count` rows of logits. Pointers stand in `course` as for inkwell_run.
+EXPORT int inkwell_draw(Network* network, const Course* course, const float* logits, const int32_t* which, int count,
+                        const uint8_t* allowed) {
+  return network->draw(logits, course->manners, course->cursors, course->tallies, which, count, allowed,
+                       course->drawn);
+}
+
 // For benchmarks: int8 products that a path did in `loops` rounds on each of `threads` threads.
 EXPORT int64_t inkwell_spin(const char* path, int threads, int64_t loops) {
   const Kernels* kernels = path_named(path);

@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include <new>
+#include <vector>
 
+#include "draws.h"
 #include "kernels.h"
 #include "pool.h"
 
@@ -102,16 +104,36 @@ inline Range share(int count, int index, int threads) {
           static_cast<int>(static_cast<int64_t>(count) * (index + 1) / threads)};
 }
 
-enum Status : int { kDone = 0, kBadToken = 1, kBadRow = 2 };
+enum Status : int { kDone = 0, kBadToken = 1, kBadRow = 2, kNoMemory = 3 };
+
+// Several steps in one call, with the drawing of tokens between them.
+struct Course {
+  const Manner* manners;  // (rows)
+  Cursor* cursors;        // (rows), moved on
+  const int64_t* feed;    // what is pending of all rows
+  Tallies tallies;
+  int rows, steps;
+  int64_t* drawn;  // (rows, steps); what was drawn in a step, and of rows that only read anything
+};
 
 class Network {
  public:
-  Network(const Kernels& kernels, int threads, int vocabulary)
-      : kernels_(kernels), pool_(threads), vocabulary_(vocabulary) {}
+  Network(const Kernels& kernels, int threads, int vocabulary);
   virtual ~Network() = default;
 
   // Room for steps of up to `rows` rows.
   virtual void reserve(int rows) = 0;
+
+  // One step; `memory` are the addresses of what the rows remember.
+  virtual Status step(const int64_t* tokens, int count, void* const* memory, float* logits) = 0;
+
+  // Up to `course.steps` steps, fewer when a text ends: their number, or a Status, negated. A row draws in every
+  // step but those that only read what is pending.
+  int run(const Course& course, void* const* memory);
+
+  // Draws for rows which[0 .. count-1] of logits (rows, V). `allowed` (count, V) bars where it is 0, or is nullptr.
+  Status draw(const float* logits, const Manner* manners, const Cursor* cursors, const Tallies& tallies,
+              const int32_t* which, int count, const uint8_t* allowed, int64_t* drawn);
 
  protected:
   // A thread more costs some microseconds at the barriers: each has to have that much to do.
@@ -138,6 +160,28 @@ class Network {
   Pool pool_;
   int vocabulary_;
   int capacity_ = 0;
+
+ private:
+  struct Draws {
+    const float* logits;
+    const Manner* manners;
+    const Cursor* cursors;
+    Tallies tallies;
+    const int32_t* which;
+    int count;
+    const uint8_t* allowed;
+    int64_t* drawn;
+    size_t stride;  // of drawn by row; 0: in the order of `which`
+  };
+
+  void draw_all(const Draws& draws);
+  static void draw_some(void* self, int thread, int threads);
+
+  std::vector<Drawer> drawers_;  // one per thread
+  std::vector<int64_t> fed_;
+  std::vector<int32_t> drawing_;
+  std::vector<float> run_logits_;
+  Draws draws_{};
 };
 
 }  // namespace inkwell

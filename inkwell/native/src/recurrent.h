@@ -26,6 +26,11 @@ class Recurrent : public Network {
   // Feeds tokens (count) to the first rows of hidden, and of cell where there is one, both (rows, layers, H).
   Status step(const int64_t* tokens, int count, float* hidden, float* cell, float* logits);
 
+  // `memory`: hidden, cell.
+  Status step(const int64_t* tokens, int count, void* const* memory, float* logits) override {
+    return step(tokens, count, static_cast<float*>(memory[0]), static_cast<float*>(memory[1]), logits);
+  }
+
  private:
   struct Layer {
     Linear input, recurrent;

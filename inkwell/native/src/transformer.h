@@ -33,6 +33,14 @@ class Transformer : public Network {
   // the same effect as one step after another. No logits are computed when `logits` is nullptr.
   Status step(const int64_t* tokens, const int64_t* rows, int count, const Memory& memory, float* logits);
 
+  // `memory`: positions, keys, values, mods.
+  Status step(const int64_t* tokens, int count, void* const* memory, float* logits) override {
+    return step(tokens, nullptr, count,
+                {static_cast<int64_t*>(memory[0]), static_cast<uint16_t*>(memory[1]), static_cast<uint16_t*>(memory[2]),
+                 static_cast<const float*>(memory[3])},
+                logits);
+  }
+
  private:
   struct Block {
     Buffer<float> norms[4];  // attention weight and bias, feed-forward weight and bias

@@ -46,6 +46,54 @@ std::vector<int64_t> tokens(int rows, int vocabulary) {
   return ids;
 }
 
+// Courses of several steps with draws of every kind; what was drawn, as numbers.
+std::vector<float> courses(Network& network, int rows, int vocabulary, void* const* memory) {
+  const size_t n = static_cast<size_t>(rows), v = static_cast<size_t>(vocabulary);
+  const Bias bias{vocabulary - 1, 1.5f};
+  std::vector<Manner> manners(n);
+  std::vector<Cursor> cursors(n);
+  std::vector<float> prompt(n * v), text(n * v), said;
+  for (size_t i = 0; i < n; ++i) {
+    const double shares[] = {1.0, 0.9, 0.4};
+    manners[i] = {static_cast<int64_t>(draw()), draw() % 3 ? nullptr : &bias, i % 7 ? 0.9 : 0.0, shares[draw() % 3],
+                  draw() % 4 ? 0.0 : 0.1, shares[draw() % 3], 1.2f, 0.3f, 0.1f, static_cast<int32_t>(draw() % 9),
+                  0, draw() % 2 == 0, draw() % 2 == 0, 0};
+    manners[i].bias_count = manners[i].biases != nullptr;
+    prompt[i * v + draw() % v] = 1.0f;
+  }
+  for (int turn = 0; turn < 3; ++turn) {
+    std::vector<int64_t> feed;
+    for (size_t i = 0; i < n; ++i) {
+      const int64_t pending = static_cast<int64_t>(draw() % 4);
+      cursors[i] = {static_cast<int64_t>(draw()), static_cast<int64_t>(draw() % v), pending,
+                    static_cast<int64_t>(feed.size()), 30, static_cast<int64_t>(draw() % 3)};
+      for (int64_t one : tokens(static_cast<int>(pending), vocabulary)) feed.push_back(one);
+    }
+    std::vector<int64_t> drawn(n * 5);
+    const int done = network.run({manners.data(), cursors.data(), feed.data(), {prompt.data(), text.data()}, rows, 5,
+                                  drawn.data()}, memory);
+    check(done >= 1 && done <= 5, "steps are made");
+    steps += done;
+    for (const Cursor& cursor : cursors) said.push_back(static_cast<float>(cursor.token));
+  }
+  const auto logits = numbers(n * v, 4.0f);
+  std::vector<uint8_t> allowed(n * v);
+  for (uint8_t& one : allowed) one = draw() % 3 != 0;
+  std::vector<int32_t> which(n);
+  for (size_t i = 0; i < n; ++i) which[i] = static_cast<int32_t>(n - 1 - i);
+  std::vector<int64_t> found(n);
+  check(network.draw(logits.data(), manners.data(), cursors.data(), {prompt.data(), text.data()}, which.data(), rows,
+                     allowed.data(), found.data()) == kDone, "rows are drawn");
+  for (int64_t token : found) {
+    check(token >= 0 && token < vocabulary, "a token is drawn");
+    said.push_back(static_cast<float>(token));
+  }
+  Cursor bad{0, vocabulary, 0, 0, 3, 0};
+  int64_t none = 0;
+  check(network.run({manners.data(), &bad, nullptr, {}, 1, 1, &none}, memory) == -kBadToken, "a bad token is refused");
+  return said;
+}
+
 template <class Run>
 void everywhere(const std::vector<int>& thread_counts, Run run) {
   std::vector<float> first;
@@ -92,6 +140,8 @@ void recurrent(Cell cell, int hidden, int layers, int vocabulary, int rows, cons
     for (int i = 0; i < 4; ++i, ++steps)
       check(network.step(tokens(rows, vocabulary).data(), rows, hidden_state.data(),
                          cell == Cell::lstm ? cells.data() : nullptr, logits.data()) == kDone, "the step is done");
+    void* const memory[] = {hidden_state.data(), cells.data()};
+    for (float token : courses(network, rows, vocabulary, memory)) logits.push_back(token);
     const int64_t bad = vocabulary;
     check(network.step(&bad, 1, hidden_state.data(), cells.data(), logits.data()) == kBadToken, "a bad token is");
     return logits;
@@ -130,6 +180,9 @@ void transformer(const TransformerShape& shape, bool steered, int rows, const st
     if (rows > 1) positions[0] = 5000;
     for (int i = 0; i < 5; ++i, ++steps)
       check(network.step(tokens(rows, shape.vocabulary).data(), nullptr, rows, memory, logits.data()) == kDone, "a step is");
+    void* const addresses[] = {positions.data(), keys.data(), values.data(),
+                               steered ? const_cast<float*>(mods.data()) : nullptr};
+    for (float token : courses(network, rows, shape.vocabulary, addresses)) logits.push_back(token);
     const int64_t bad = -1;
     check(network.step(&bad, nullptr, 1, memory, logits.data()) == kBadToken, "a bad token is refused");
     return logits;
