@@ -16,7 +16,7 @@ from fault_stack import FaultStack, until
 
 pytestmark = pytest.mark.faults
 
-TOKENS = 400
+TOKENS = 400  # of a request, in the mean
 SLOTS = 32
 # A quarter of what is being written may wait, so that nobody who is admitted waits long.
 MODELS = f"""
@@ -47,10 +47,11 @@ def load(stack: FaultStack, kind: str, **options: float) -> dict[str, Any]:
 
 
 def goodput(report: dict[str, Any]) -> float:
-    """Completed requests a second, from when all slots have been filled twice until the load ended."""
+    """Completed requests a second, from when all slots have been filled twice until the load ended: counted by
+    their tokens, since short ones are admitted more easily."""
     begin, end = 2 * statistics.median(report["admitted"]), float(report["seconds"])
     assert end > 2 * begin, "the load lasted long enough to be measured"
-    return sum(begin <= at <= end for at in report["ends"]) / (end - begin)
+    return sum(tokens for at, tokens in report["ends"] if begin <= at <= end) / (end - begin) / TOKENS
 
 
 def p99(seconds: list[float]) -> float:
