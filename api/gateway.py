@@ -146,9 +146,16 @@ class Gateway:
             self.metrics.forget(name)
 
     def jobs(
-        self, plan: Plan, request_id: str, caller: Caller, samples: Iterable[tuple[int, int]]
+        self,
+        plan: Plan,
+        request_id: str,
+        caller: Caller,
+        samples: Iterable[tuple[int, int]],
+        *,
+        stream: bool,
     ) -> list[Job]:
-        """Jobs for pairs of (prompt index, sample index), submitted all or none. Raises `Overloaded`."""
+        """Jobs for pairs of (prompt index, sample index), submitted all or none. `stream`: somebody reads the
+        texts as they grow. Raises `Overloaded`."""
         if not self.accepting:
             raise Overloaded("the gateway is about to stop", reason="stopping")
         batcher = self.batchers.get(plan.model)
@@ -161,7 +168,7 @@ class Gateway:
             job = Job(
                 # Callers may use one request id for many requests; a job's own must be unique.
                 f"{request_id[:100]}.{next(self._numbers):x}",
-                plan.job_fields(prompt, sample),
+                {**plan.job_fields(prompt, sample), "stream": stream},
                 cost=plan.cost(prompt),
                 deadline_s=self.settings.deadline_s,
                 lane=caller.name,

@@ -93,7 +93,7 @@ _MERITS: dict[str, Callable[[Answer], tuple[float, ...]]] = {
 async def _run(
     gateway: Gateway, plan: Plan, request_id: str, caller: Caller, samples: list[tuple[int, int]]
 ) -> list[Answer]:
-    jobs = gateway.jobs(plan, request_id, caller, samples)
+    jobs = gateway.jobs(plan, request_id, caller, samples, stream=False)
     try:
         answers = []
         for job in jobs:

@@ -88,7 +88,7 @@ async def _stream(request: Request, body: GenerateRequest) -> Response:
     held = context.gateway.quotas.stream(context.caller.name)
     held.__enter__()
     try:
-        jobs = context.gateway.jobs(made, context.request_id, context.caller, [(0, 0)])
+        jobs = context.gateway.jobs(made, context.request_id, context.caller, [(0, 0)], stream=True)
         try:
             await begin_all(request, jobs)
         except BaseException:

@@ -89,7 +89,7 @@ async def _stream(
     held.__enter__()
     jobs: list[Job] = []
     try:
-        jobs = context.gateway.jobs(made, context.request_id, context.caller, samples)
+        jobs = context.gateway.jobs(made, context.request_id, context.caller, samples, stream=True)
         await begin_all(request, jobs)
     except BaseException:
         for job in jobs:

@@ -24,6 +24,9 @@ LINES = "application/x-ndjson"
 # Jobs are begun for so long in one turn, and for one job more. Nearly all take well under a millisecond, but a
 # shape that has to be compiled may take a second, and a POST of many such must not keep everybody else waiting.
 BEGIN_SECONDS = 0.25
+# Every turn costs TorchServe and the gateway some time for each request. When nobody reads along and nobody could
+# be let in, turns are longer by this, and end for a finished text only after a usual one.
+PATIENCE = 4
 logger = logging.getLogger(__name__)
 
 
@@ -87,7 +90,10 @@ class Desk:
 
     def _advance(self) -> None:
         try:
-            self.engine.advance(self._slice)
+            if self.engine.full and not self.engine.streaming:
+                self.engine.advance(PATIENCE * self._slice, self._slice)
+            else:
+                self.engine.advance(self._slice, min(0.002, self._slice))
         except Exception:
             # Nothing is known of any row's state now. Every job hears of it, and the engine starts afresh.
             logger.exception("the engine failed; its jobs are given up")

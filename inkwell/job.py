@@ -84,6 +84,7 @@ class Job:
     top_n_tokens: int = 0
     prefill_details: bool = False
     trace: bool = False
+    stream: bool = True
     min_chars: int | None = None
     max_chars: int | None = None
     regex: str | None = None
@@ -146,6 +147,7 @@ _READERS: dict[str, Reader] = {
     "top_n_tokens": integer(0, 20),
     "prefill_details": boolean,
     "trace": boolean,
+    "stream": boolean,
     "min_chars": integer(0),
     "max_chars": integer(1),
     "regex": text_of(1024),

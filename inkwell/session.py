@@ -123,11 +123,21 @@ class TextEngine:
     def idle(self) -> bool:
         return not self._live
 
+    @property
+    def streaming(self) -> bool:
+        """Whether somebody reads a text as it grows."""
+        return any(live.job.stream for live in self._live.values())
+
+    @property
+    def full(self) -> bool:
+        """Whether a job that came now would have to wait for a row."""
+        return self.engine.queued > 0 or self.engine.active >= self.engine.slots
+
     def advance(self, seconds: float = 0.02, least: float = 0.002) -> None:
         """Run the engine for a time slice; what comes out goes to the jobs' sinks.
 
-        The slice ends early, but not before `least` seconds, once a job has its first token or is finished, so
-        that nobody waits for the rest of a slice to hear of it.
+        The slice ends early, but not before `least` seconds, once a stream has its first token or a job is
+        finished, so that nobody waits for the rest of a slice to hear of it.
         """
         started = self._clock()
         touched: dict[str, _Live] = {}
@@ -137,7 +147,7 @@ class TextEngine:
                 live = self._live.get(emission.request_id)
                 if live is not None:
                     touched[emission.request_id] = live
-                    news |= live.first_token is None
+                    news |= live.first_token is None and live.job.stream
                     news |= self._take(live, emission)
             spent = self._clock() - started
             if spent >= seconds or (news and spent >= least):

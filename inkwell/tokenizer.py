@@ -30,6 +30,8 @@ class Tokenizer(Protocol):
 
     kind: str
 
+    def __hash__(self) -> int: ...
+
     @property
     def size(self) -> int:
         """Number of ids, the end mark included."""

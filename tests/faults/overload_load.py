@@ -78,7 +78,7 @@ class Tally:
         self.options = options
         self.address = urllib.parse.urlsplit(options.url)
         self.seeds = itertools.count(options.first_seed)
-        self.lengths = random.Random(options.first_seed)  # noqa: S311 - keeps no secret
+        self.lengths = random.Random(options.first_seed)
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.admitted: list[float] = []
         self.refused: list[float] = []

@@ -77,6 +77,7 @@ REFUSED: dict[str, list[Any]] = {
     "top_n_tokens": [-1, 21, 1.0, True],
     "prefill_details": [1, "yes"],
     "trace": [1, "yes"],
+    "stream": [0, "no"],
     "min_chars": [-1, 1.5, True],
     "max_chars": [0, -1, 2.5, True],
     "syllables": [0, -1, 65, 2.5, True],
