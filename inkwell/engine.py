@@ -19,15 +19,15 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from inkwell import courses
-from inkwell.barring import permitted
+from inkwell import courses, searching
+from inkwell.barring import allowed_of, masks_of
 from inkwell.beams import Top
 from inkwell.errors import EngineFull
 from inkwell.models.base import Decoder, State
 from inkwell.request import FINISHED, UNDRAWN, BeamSettings, Constraint, Emission, Hypothesis, Request, Stats
 from inkwell.rows import Row, Rows, Search
 from inkwell.running import MOST_STEPS, Runner
-from inkwell.sampling import Plan, Trace, adjust, log_probabilities, sample, top_tokens, trace
+from inkwell.sampling import Plan, Trace, adjust, log_probabilities, sample, trace
 from inkwell.tokenizer import END_ID
 
 __all__ = [
@@ -210,7 +210,7 @@ class Engine:
         for row in reversed(leading):
             if row.request.deadline is not None and row.request.deadline <= now:
                 if row.search is not None:
-                    emissions.extend(self._said(row.search, "deadline"))
+                    emissions.extend(self._told(row.search, "deadline"))
                 else:
                     emissions.append(Emission(row.request.id, (), "deadline"))
                 self._free(row)
@@ -253,12 +253,14 @@ class Engine:
     ) -> None:
         rows = self._rows.used
         raw = self._guide(raw)
-        masks = self._masks(sampling)
+        masks = masks_of(rows, sampling, self.vocabulary, self._device)
         adjusted = raw
         # a runner adjusts for itself
         if self._runner is None or searches or any(row.request.trace for row in rows):
             counts = self._rows.counts if self._planned().penalised else None
-            adjusted = adjust(raw, self._planned(), counts, self._allowed(sampling, masks))
+            adjusted = adjust(
+                raw, self._planned(), counts, allowed_of(rows, sampling, masks, self.vocabulary, self._device)
+            )
         done: list[Row] = []
         if any(sampling):
             tokens = self._tokens(raw, adjusted, sampling, masks)
@@ -276,8 +278,8 @@ class Engine:
                 if emission.finished is not None:
                     done.append(rows[index])
         for search in searches:
-            if self._search(search, raw, adjusted):
-                emissions.extend(self._said(search))
+            if searching.lengthen(self._rows, search, raw, adjusted):
+                emissions.extend(self._told(search))
                 done.append(search.rows[0])
         for row in done:  # only now, since freeing moves rows
             self._free(row)
@@ -311,6 +313,12 @@ class Engine:
                 tokens[index] = row.request.constraint.instead(tokens[index])
         return tokens
 
+    def _told(self, search: Search, broken_off: str | None = None) -> list[Emission]:
+        """The texts of a search that is over."""
+        emissions = searching.told(search, broken_off)
+        self.stats.tokens += sum(len(emission.tokens) for emission in emissions)
+        return emissions
+
     def _planned(self) -> Plan:
         """How the rows in use are sampled by torch."""
         if self._plan is None:
@@ -330,7 +338,7 @@ class Engine:
         if request.trace:
             explained = trace(raw, adjusted, self._planned(), index, token)
         if request.top_n_tokens:
-            top = _likeliest(raw[index : index + 1], request.top_n_tokens)[0]
+            top = searching.likeliest(raw[index : index + 1], request.top_n_tokens)[0]
         row.text.append(token)
         self._rows.chosen(row, token)
         if request.constraint is not None:
@@ -339,82 +347,3 @@ class Engine:
         finished = courses.ended(request, len(row.text), token)
         logprob = logs[index] if logs is not None and request.logprobs else None
         return Emission(request.id, (token,), finished, logprob, top, explained)
-
-    def _search(self, search: Search, raw: Tensor, adjusted: Tensor) -> bool:
-        """Lengthen the beams of one search by a token; whether it is over."""
-        request, rows = search.request, search.live
-        places = torch.tensor([self._rows.used.index(row) for row in rows], device=self._device)
-        logs = adjusted[places].double().log_softmax(-1)
-        for beam, log in zip(search.beams.beams, logs, strict=True):
-            mask = permitted(request, beam.tokens, beam.constraint, self.vocabulary, self._device)
-            if mask is not None:
-                log.masked_fill_(~mask, float("-inf"))
-        shown = raw[places].double().log_softmax(-1) if request.logprobs else None
-        top = _likeliest(raw[places], request.top_n_tokens) if request.top_n_tokens else None
-        parents = search.beams.advance(logs, shown, top)
-        if search.beams.done:
-            return True
-        self._rows.branch(search, parents)
-        tokens = [beam.tokens[-1] for beam in search.beams.beams]
-        for row, token in zip(search.live, tokens, strict=True):
-            self._rows.chosen(row, token)
-        if request.sampling.penalised:
-            own = [self._rows.used.index(row) for row in search.live]
-            self._rows.count(
-                torch.tensor(own, device=self._device), torch.tensor(tokens, device=self._device)
-            )
-        return False
-
-    def _said(self, search: Search, broken_off: str | None = None) -> Iterator[Emission]:
-        """The best text of a search, token by token."""
-        request, found = search.request, search.beams.found(broken_off)
-        if not found or not found[0].tokens:
-            yield Emission(request.id, (), broken_off or "length", found=found)
-            return
-        best = found[0]
-        self.stats.tokens += len(best.tokens)
-        last = len(best.tokens) - 1
-        for place, token in enumerate(best.tokens):
-            yield Emission(
-                request.id,
-                (token,),
-                (broken_off or best.reason) if place == last else None,
-                best.logprobs[place] if best.logprobs else None,
-                best.top[place] if best.top else (),
-                found=found if place == last else (),
-            )
-
-    def _masks(self, sampling: list[bool]) -> dict[int, Tensor]:
-        """Of drawn rows by index, masks (V,) of the tokens that a shape or a ban of n-grams leaves."""
-        masks: dict[int, Tensor] = {}
-        for index, row in enumerate(self._rows.used):
-            request = row.request
-            if sampling[index] and (request.constraint is not None or request.sampling.no_repeat_ngram_size):
-                mask = permitted(request, row.text, request.constraint, self.vocabulary, self._device)
-                if mask is not None:
-                    masks[index] = mask
-        return masks
-
-    def _allowed(self, sampling: list[bool], masks: dict[int, Tensor]) -> Tensor | None:
-        """Mask (n, V) of tokens that drawn rows may take, or None when nothing is barred."""
-        rows = self._rows.used
-        endless = [
-            index
-            for index, row in enumerate(rows)
-            if sampling[index]
-            and (not row.request.stops_at_end or len(row.text) < row.request.min_new_tokens)
-        ]
-        if not masks and not endless:
-            return None
-        allowed = torch.ones((len(rows), self.vocabulary), dtype=torch.bool, device=self._device)
-        for index, mask in masks.items():
-            allowed[index] = mask
-        if endless:
-            allowed[endless, END_ID] = False
-        return allowed
-
-
-def _likeliest(logits: Tensor, count: int) -> list[Top]:
-    """The `count` most likely tokens of each row of logits (m, V) with their log-probabilities."""
-    ids, values = top_tokens(logits, count)
-    return [tuple(zip(*pair, strict=True)) for pair in zip(ids.tolist(), values.tolist(), strict=True)]
