@@ -146,6 +146,7 @@ class Engine:
         started = self._clock()
         n = len(self._rows.used)
         self._settle()
+        self._rows.stepped()
         if self._runner is not None and self._alone:
             steps = min(most, MOST_STEPS, courses.until_first(self._rows.used))
             done = self._run(self._runner, steps, emissions)

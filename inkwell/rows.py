@@ -64,6 +64,8 @@ class Rows:
         self._counts: Counts | None = None
         self._decoder, self._device = decoder, device
         self._shape = (slots, vocabulary)
+        # Rows that have read a prompt but for its last token and were not stepped since.
+        self._read: dict[tuple[Any, ...], int] = {}
 
     @property
     def counts(self) -> Counts | None:
@@ -92,6 +94,10 @@ class Rows:
             row.search = search
         self.searches.append(search)
 
+    def stepped(self) -> None:
+        """Tell that the rows have been fed a token."""
+        self._read.clear()
+
     def free(self, row: Row) -> None:
         """Free all rows of this row's request."""
         rows = [row] if row.search is None else row.search.rows
@@ -106,6 +112,7 @@ class Rows:
         """Free all rows. The state needs no clearing: a row is cleared when it is admitted."""
         self.used.clear()
         self.searches.clear()
+        self._read.clear()
 
     def manner(self, row: Row, runner: Runner) -> Any:
         """How `row` is drawn, as `runner` wants it."""
@@ -145,12 +152,10 @@ class Rows:
 
     def _enter(self, request: Request, condition: Mapping[int, float] | None, shadow: bool = False) -> Row:
         row, index = Row(request, deque(request.prompt), draws=not shadow), len(self.used)
-        self._decoder.admit(self.state, index, condition)
-        chunk = self._decoder.prefill_chunk
-        # The last token of the prompt goes through `step`, which gives the logits for the first of the text.
-        while chunk and len(row.pending) > 1:
-            count = min(chunk, len(row.pending) - 1)
-            self._decoder.prefill([row.pending.popleft() for _ in range(count)], self.state, index)
+        if self._decoder.prefill_chunk and len(row.pending) > 1:
+            self._prefill(row, index, condition)
+        else:
+            self._decoder.admit(self.state, index, condition)
         row.pending.extend(request.forced)
         row.text.extend(request.forced)
         self.used.append(row)
@@ -160,6 +165,21 @@ class Rows:
             if request.guided:
                 row.shadow = self._enter(request, None, shadow=True)
         return row
+
+    def _prefill(self, row: Row, index: int, condition: Mapping[int, float] | None) -> None:
+        """Read the prompt but for its last token, which goes through `step`: that gives the logits for the first
+        token of the text. Of equal prompts that are admitted together one is read and the others copy it."""
+        known = (row.request.prompt, None if condition is None else tuple(sorted(condition.items())))
+        source = self._read.get(known)
+        if source is not None:
+            self.state.move(source, index)
+            row.pending = deque(row.request.prompt[-1:])
+            return
+        self._decoder.admit(self.state, index, condition)
+        while len(row.pending) > 1:
+            count = min(self._decoder.prefill_chunk, len(row.pending) - 1)
+            self._decoder.prefill([row.pending.popleft() for _ in range(count)], self.state, index)
+        self._read[known] = index
 
     def _spare(self, request: Request, shadow: bool = False) -> Row:
         row = Row(request, deque(), draws=False)
@@ -189,6 +209,7 @@ class Rows:
                 tensor[target].copy_(tensor[source])
 
     def _free(self, row: Row) -> None:
+        self._read.clear()
         index, last = self.used.index(row), len(self.used) - 1
         if index != last:
             self._move(last, index)

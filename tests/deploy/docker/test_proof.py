@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +13,9 @@ import httpx
 import pytest
 from proof_engine import Engine
 from proof_packages import MIRROR
-from proof_stack import Load, Stack, until
+from proof_stack import ROOT, Load, Stack, until
+
+from inkwell.bundle import load_bundle
 
 pytestmark = pytest.mark.docker
 
@@ -184,6 +187,54 @@ def test_prometheus_scrapes_gateway_and_torchserve(stack: Stack, engine: Engine)
         lambda: set(health_of_rules().values()) == {"ok"}, "every alert rule was evaluated without an error"
     )
     stack.compose("--profile", "monitoring", "rm", "--force", "--stop", "--volumes", "prometheus")
+
+
+# As the cluster runs them, but without a network of the engine's own: it has none but those of the project.
+ALONE = (
+    *("docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),
+    *("--security-opt", "no-new-privileges"),
+)
+
+
+def build(engine: Engine, name: str, context: Path, figures: dict[str, str]) -> None:
+    file = ROOT / "deploy/docker" / f"Dockerfile.{name.removeprefix('inkwell-')}"
+    engine.run("docker", "build", "--network", "host", "--tag", name, "--file", file, context)
+    figures[f"image {name}"] = f"{int(engine.inspect('image', name)['Size']) / 1e6:.0f} MB"  # type: ignore[call-overload]
+
+
+def test_the_tools_image_trains_and_posts(
+    stack: Stack, engine: Engine, tmp_path: Path, figures: dict[str, str]
+) -> None:
+    build(engine, "inkwell-tools", ROOT, figures)
+    assert "10001" in engine.run(*ALONE, "--network", "none", "inkwell-tools", "id", "-u").stdout
+    bundles = tmp_path / "bundles"
+    bundles.mkdir()
+    bundles.chmod(0o777)
+    engine.run(
+        *(*ALONE, "--network", "none", "--volume", f"{bundles}:/bundles", "inkwell-tools"),
+        *("python", "-m", "torch.distributed.run", "--nproc-per-node", "1", "--master-addr", "127.0.0.1"),
+        *("-m", "training", "train", "names", "--out", "/bundles/names", "--set", "fit.steps=3"),
+    )
+    assert load_bundle(bundles / "names").config.name == "names"
+    network = next(iter(stack.container("gateway")["NetworkSettings"]["Networks"]))
+    posted = engine.run(
+        *(*ALONE, "--network", network, "--env", "INKWELL_URL=http://gateway:8000"),
+        *("--env", "INKWELL_POST_HISTORY=/tmp/posts.sqlite", "inkwell-tools"),
+        *("python", "-m", "training", "post", "--to", "stdout", "--model", "prose"),
+    )
+    assert posted.stdout.strip()
+
+
+def test_the_models_image_brings_its_archives(
+    stack: Stack, engine: Engine, tmp_path: Path, figures: dict[str, str]
+) -> None:
+    build(engine, "inkwell-models", stack.folder, figures)
+    brought = tmp_path / "models"
+    brought.mkdir()
+    brought.chmod(0o777)
+    engine.run(*ALONE, "--network", "none", "--volume", f"{brought}:/models", "inkwell-models")
+    for file in ("index.json", "prose.mar", "names.mar"):
+        assert (brought / file).read_bytes() == (stack.store / file).read_bytes()
 
 
 def test_make_down_ends_the_work_in_hand_and_leaves_nothing(
