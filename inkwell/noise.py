@@ -15,6 +15,7 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
+_WORD = (1 << 64) - 1
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
 _MUL_1 = _signed(0xBF58476D1CE4E5B9)
 _MUL_2 = _signed(0x94D049BB133111EB)
@@ -37,6 +38,19 @@ def uniform(seeds: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
     words = mix64(row[:, None] + (tokens + 1) * _GOLDEN)
     # 53 random bits, moved to the middle of their cell so that neither 0 nor 1 can come out
     return (_shift_right(words, 11).to(torch.float64) + 0.5) * 2.0**-53
+
+
+def uniform_of(seed: int, position: int, token: int) -> float:
+    """The number that `uniform` gives for one token, without tensors."""
+
+    def mixed(x: int) -> int:
+        x = (x ^ (x >> 30)) * (_MUL_1 & _WORD) & _WORD
+        x = (x ^ (x >> 27)) * (_MUL_2 & _WORD) & _WORD
+        return x ^ (x >> 31)
+
+    row = mixed(mixed((seed + _GOLDEN) & _WORD) ^ ((position * _GOLDEN + _MUL_1) & _WORD))
+    word = mixed((row + (token + 1) * _GOLDEN) & _WORD)
+    return ((word >> 11) + 0.5) * 2.0**-53
 
 
 def gumbel(seeds: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:

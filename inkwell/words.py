@@ -11,13 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from inkwell.errors import BundleError, InvalidJob
-from inkwell.noise import uniform
+from inkwell.noise import uniform_of
 
 STRATEGIES = ("random", "common", "rare", "letter", "nearest", "none")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -106,17 +106,27 @@ class SeedWords:
             pool = [i for i in pool if self.words[i].casefold().startswith(value.casefold())]
             if not pool:
                 raise InvalidJob("seed_word.value", f"is {value!r}; no seed word of this model begins so")
-        counts = np.array([self.counts[i] for i in pool], dtype=np.float64)
-        weights = {"common": counts, "rare": 1.0 / counts}.get(strategy, np.ones(len(pool)))
-        reached = np.cumsum(weights) / weights.sum()
-        place = int(np.searchsorted(reached, _draw(seed), side="right"))
+        whole = len(pool) == len(self.words)
+        reached = (
+            self._reached[strategy if strategy in self._reached else "random"]
+            if whole
+            else _shares(np.ones(len(pool)))
+        )
+        # position −1 belongs to no token of any text
+        place = int(np.searchsorted(reached, uniform_of(seed, -1, 0), side="right"))
         return self.words[pool[min(place, len(pool) - 1)]]
 
+    @cached_property
+    def _reached(self) -> dict[str, np.ndarray]:
+        """By strategy, the share of draws that fall on each word or on one before it."""
+        counts = np.array(self.counts, dtype=np.float64)
+        weights = {"common": counts, "rare": 1.0 / counts, "random": np.ones(len(counts))}
+        return {name: _shares(values) for name, values in weights.items()}
 
-def _draw(seed: int) -> float:
-    """A uniform number for choosing words: position −1 belongs to no token of any text."""
-    one = torch.tensor([seed], dtype=torch.long)
-    return float(uniform(one, torch.tensor([-1]), torch.tensor([0]))[0, 0])
+
+def _shares(weights: np.ndarray) -> np.ndarray:
+    shares: np.ndarray = np.cumsum(weights) / weights.sum()
+    return shares
 
 
 def edit_distances(word: str, others: Sequence[str]) -> np.ndarray:

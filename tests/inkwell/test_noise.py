@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inkwell.noise import gumbel, mix64, uniform
+from inkwell.noise import gumbel, mix64, uniform, uniform_of
 
 GOLDEN, MUL_1, MUL_2 = (
     np.uint64(0x9E3779B97F4A7C15),
@@ -118,3 +118,9 @@ def test_gumbel_noise_has_its_mean_and_variance() -> None:
     g = gumbel(torch.arange(500), torch.zeros(500, dtype=torch.long), torch.arange(500)).numpy()
     assert abs(g.mean() - 0.5772156649) < 5 * g.std() / np.sqrt(g.size)
     assert abs(g.var() - np.pi**2 / 6) < 0.03
+
+
+@given(word, st.integers(-(1 << 40), 1 << 40), st.integers(0, 1 << 30))
+def test_a_single_number_is_that_of_the_tensors(seed: int, position: int, token: int) -> None:
+    tensors = uniform(torch.tensor([seed]), torch.tensor([position]), torch.tensor([token]))
+    assert uniform_of(seed, position, token) == float(tensors[0, 0])
