@@ -5,7 +5,10 @@ top-k and `torch.multinomial`. All sides have the same weights, rows and number 
 are random: speed does not depend on them. Where the tutorials' loop, which has no key/value cache, would take
 minutes, it is left out.
 
-The second table is the native runtime's step without sampling, against what this machine could do: its weights
+The second table is one step of each runtime without sampling. A runtime that cannot run here is left out, and what
+it lacks is printed.
+
+The third table is the native runtime's step, against what this machine could do: its weights
 have to be read once (at the speed measured for reading as many bytes), its int8 products have to be made (at the
 speed measured for such products in registers). The slower of the two is the roofline, and the share is of that.
 
@@ -199,6 +202,7 @@ def main() -> None:
     torch.manual_seed(0)
     runtimes = [name for name in RUNTIMES if available(name)]
     lines: list[tuple[object, ...]] = []
+    passes: list[tuple[object, ...]] = []
     roofs: list[tuple[object, ...]] = []
     peak = Machine(open_library(), options.threads, clock) if "native" in runtimes else None
     most = 0.0 if peak is None else peak.products_per_second()
@@ -218,10 +222,13 @@ def main() -> None:
             length = 1 if isinstance(model, RecurrentModel) else count / 2
             if weights * rows * count * length < TOO_MUCH:
                 sides["tutorial"] = tutorial(model, rows, count, top_k)
-            if peak is not None:
-                sides["steps"] = steps(decoders["native"], rows, count)
+            for runtime, decoder in decoders.items():
+                sides[f"step of {runtime}"] = steps(decoder, rows, count)
             times = interleaved(sides, options.rounds, clock)
             speed = {side: rows * count / timing.median for side, timing in times.items()}
+            step = {runtime: times[f"step of {runtime}"].median / count for runtime in runtimes}
+            slowness = (f"{step[side] / step[runtimes[0]]:.1f}x" for side in runtimes[1:])
+            passes.append((name, rows, *(f"{step[side] * 1e3:.3f}" for side in runtimes), *slowness))
             lines.append(
                 (
                     name,
@@ -232,7 +239,7 @@ def main() -> None:
                 )
             )
             if peak is not None:
-                roofs.append(roof(name, rows, weights, times["steps"].median / count, reading, most))
+                roofs.append(roof(name, rows, weights, step["native"], reading, most))
     seconds = "processor seconds" if options.cpu_time else "seconds on the wall"
     console.print(f"{machine()}; {seconds}, {options.rounds} rounds", highlight=False)
     if peak is not None:
@@ -247,6 +254,11 @@ def main() -> None:
             "spread",
         ),
         lines,
+    )
+    show(
+        "One step without sampling, milliseconds",
+        ("model", "rows", *runtimes, *(f"{side} ÷ {runtimes[0]}" for side in runtimes[1:])),
+        passes,
     )
     if roofs:
         show(

@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-RUNTIMES = ("auto", "torch", "native")
+RUNTIMES = ("auto", "torch", "native", "onnx")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.mar")
 

@@ -21,8 +21,8 @@ ARROWS = {
     "deploy": {"deploy"},
 }
 WORKER_LIBRARIES = {"torch", "numpy", "tokenizers", "safetensors"}
-# Only inside functions and for type checking: the client of a served model, an extra.
-OPTIONAL = {"inkwell/client": {"httpx", "typing_extensions"}}
+# Only inside functions and for type checking: the client of a served model, and a runtime; extras.
+OPTIONAL = {"inkwell/client": {"httpx", "typing_extensions"}, "inkwell/onnx": {"onnx", "onnxruntime"}}
 
 
 class Import(NamedTuple):

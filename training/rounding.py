@@ -48,8 +48,9 @@ def judge(bundle_dir: Path, runtime: str = AUTO, limit: float = MOST_LOSS) -> Ju
     """Decide which runtime `auto` means for this bundle, and write that into it. None when there is nothing to
     decide: no runtime that rounds can run this model.
 
-    `runtime` "torch" switches rounding off without measuring. `auto` measures and lets the figures speak. "native"
-    wants rounding: DataError when it costs more than `limit`, UserError when that cannot be measured here.
+    A `runtime` that does not round, "torch" or "onnx", switches rounding off without measuring. `auto` measures and
+    lets the figures speak. "native" wants rounding: DataError when it costs more than `limit`, UserError when that
+    cannot be measured here.
     """
     try:
         check_name(runtime)
@@ -61,8 +62,8 @@ def judge(bundle_dir: Path, runtime: str = AUTO, limit: float = MOST_LOSS) -> Ju
         raise DataError(f"{error}. Train it again, or name another bundle.") from error
     name = next(name for name, candidate in RUNTIMES.items() if candidate.scheme is not None)
     scheme = RUNTIMES[name].scheme or 0
-    if runtime == "torch":
-        refused = Verdict(scheme, False, reason="archived with --runtime torch")
+    if runtime != AUTO and RUNTIMES[runtime].scheme is None:
+        refused = Verdict(scheme, False, reason=f"archived with --runtime {runtime}")
         _write(bundle_dir, bundle, name, refused)
         return Judgement(name, refused)
     known = _known(bundle, name, scheme, limit)

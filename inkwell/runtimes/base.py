@@ -34,10 +34,16 @@ class Runtime(ABC):
     name: str
     scheme: int | None = None
     """Version of its way of rounding; None for one whose predictions are the model's own."""
+    stands_in_for: str | None = None
+    """A runtime that this machine must lack for `auto` to take this one."""
 
     @abstractmethod
     def decoder(self, model: LanguageModel) -> Decoder:
         """The model prepared for generation. Raises RuntimeUnavailable with the reason when that cannot be."""
+
+    def missing(self) -> str | None:
+        """Why this machine cannot have it, whatever the model; None where it can. Looks, and builds nothing."""
+        return None
 
     def trusted(self, verdict: Any) -> bool:
         """Whether `auto` may take it, by what the bundle's runtimes.json has under its name."""

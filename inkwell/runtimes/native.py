@@ -6,6 +6,7 @@ import torch
 
 from inkwell.errors import RuntimeUnavailable
 from inkwell.models.base import Decoder, LanguageModel
+from inkwell.native import build
 from inkwell.native.decoders import DECODERS
 from inkwell.native.library import open_library
 from inkwell.native.settings import from_environment
@@ -27,3 +28,14 @@ class NativeRuntime(Runtime):
         settings = from_environment()
         library = open_library(settings)
         return make(model, library, library.choose(settings.path), torch.get_num_threads())
+
+    def missing(self) -> str | None:
+        settings = from_environment()
+        try:
+            if settings.library is None:
+                build.find_compiler(settings)
+            else:
+                open_library(settings)
+        except RuntimeUnavailable as error:
+            return str(error)
+        return None

@@ -30,7 +30,8 @@ def archive(
         bool, typer.Option("--missing", help="Only what is not there or older than its bundle.")
     ] = False,
     runtime: Annotated[
-        str, typer.Option(help="native: int8 or nothing; torch: float32; auto: int8 if it costs little.")
+        str,
+        typer.Option(help="native: int8 or nothing; torch, onnx: float32; auto: int8 if it costs little."),
     ] = AUTO,
     max_loss: Annotated[
         float, typer.Option(min=0.0, help="Most that int8 may cost, in nats per token of held-out text.")

@@ -80,7 +80,7 @@ def generate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
     runtime: Annotated[
         str | None,
-        typer.Option(help="auto, torch or native. [default: what models.toml says of it, else auto]"),
+        typer.Option(help="auto, torch, native or onnx. [default: what models.toml says of it, else auto]"),
     ] = None,
     url: Annotated[
         str | None, typer.Option(help="Ask the gateway there instead; its key: INKWELL_API_KEY.")

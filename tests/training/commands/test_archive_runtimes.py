@@ -93,6 +93,17 @@ def test_rounding_can_be_switched_off_and_on(compiled, made):
         assert TextEngine(open_bundle(made.folder / place), slots=1).runtime == "native"
 
 
+def test_a_library_in_float32_can_be_named_and_the_program_computes_with_it(compiled, made):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    out = made.succeed("archive", "prose", "--runtime", "onnx").stdout
+    assert "prose: float32; native is not used: archived with --runtime onnx" in out
+    words = ("The", "--seed", 4, "--length", 40, "--runtime", "onnx")
+    engine = TextEngine(open_bundle(made.folder / "model_store" / "prose.mar"), slots=1, runtime="onnx")
+    *_, end = engine.generate({"prompt": "The", "seed": 4, "max_new_tokens": 40})
+    assert made.succeed("generate", "prose", *words).stdout == f"The{end['text']}\n"
+
+
 def test_bundle_archive_and_program_give_one_text(compiled, made, monkeypatch):
     made.succeed("archive", "prose")
     words = ("The", "--seed", 4, "--length", 80)
@@ -123,7 +134,7 @@ def test_the_program_computes_with_what_the_models_file_names(compiled, made, mo
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--runtime", "fast"), "--runtime is 'fast'; allowed are auto, native, torch"),
+        (("--runtime", "fast"), "--runtime is 'fast'; allowed are auto, native, onnx, torch"),
         (("--max-loss", "-1"), "Invalid value for '--max-loss'"),
     ],
 )
