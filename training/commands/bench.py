@@ -27,7 +27,9 @@ def bench(
 
       inkwell bench engine --only lstm
 
-    Exit codes: 0 done, 2 no such benchmark.
+      inkwell bench compare before.json after.json
+
+    Exit codes: 0 done, 1 `compare` found something slower, 2 no such benchmark or bad options.
     """
     known = {file.stem: file for file in sorted(FOLDER.glob("*.py")) if file.name != _SHARED}
     if name == "list":

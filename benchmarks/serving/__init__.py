@@ -1,0 +1,1 @@
+"""A real gateway and TorchServe for one bundle, and the ways to ask them."""

@@ -1,0 +1,1 @@
+"""Models and loops as tutorials write them, to be measured against."""
