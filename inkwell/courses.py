@@ -16,6 +16,7 @@ class Written(NamedTuple):
 
     row: Row
     tokens: tuple[int, ...]
+    logs: tuple[float, ...]  # log-probabilities of the tokens, where they are wanted
     finished: str | None
 
 
@@ -26,7 +27,6 @@ def alone(request: Request) -> bool:
         or request.beams is not None
         or request.constraint is not None
         or request.sampling.no_repeat_ngram_size
-        or request.logprobs
         or request.top_n_tokens
         or request.trace
     )
@@ -63,19 +63,21 @@ def run(rows: Rows, runner: Runner, steps: int) -> tuple[int, list[Written]]:
     """Make up to `steps` steps of all rows; how many were made, and what came of them."""
     cursors, feed = cursors_of(rows.used)
     drawn = runner.run(cursors, feed, rows.all_counts, rows.state, steps)
-    done = len(drawn[0])
+    done = len(drawn[0][0])
     found = []
-    for row, tokens in zip(rows.used, drawn, strict=True):
+    for row, (tokens, logs) in zip(rows.used, drawn, strict=True):
         read = min(done, len(row.pending))
         for _ in range(read):
             row.next_token = row.pending.popleft()
         if row.pending:
             continue
         # it was fed its last pending token in step `read`, and drew in that step already
-        new = tuple(tokens[max(0, read - 1) :])
+        first = max(0, read - 1)
+        new = tuple(tokens[first:])
         row.text.extend(new)
         rows.chosen(row, new[-1])
-        found.append(Written(row, new, ended(row.request, len(row.text), new[-1])))
+        wanted = tuple(logs[first:]) if row.request.logprobs else ()
+        found.append(Written(row, new, wanted, ended(row.request, len(row.text), new[-1])))
     return done, found
 
 

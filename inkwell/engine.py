@@ -171,9 +171,9 @@ class Engine:
 
     def _run(self, runner: Runner, steps: int, emissions: list[Emission]) -> int:
         done, written = courses.run(self._rows, runner, steps)
-        for row, tokens, finished in written:
+        for row, tokens, logs, finished in written:
             self.stats.tokens += len(tokens)
-            emissions.append(Emission(row.request.id, tokens, finished))
+            emissions.append(Emission(row.request.id, tokens, finished, logs))
         for row in [one.row for one in written if one.finished is not None]:
             self._free(row)
             self.stats.finished += 1
@@ -264,17 +264,14 @@ class Engine:
             )
         done: list[Row] = []
         if any(sampling):
-            tokens = self._tokens(raw, adjusted, sampling, masks)
+            tokens, logs = self._tokens(raw, adjusted, sampling, masks)
             drawn = torch.tensor(tokens, dtype=torch.long, device=self._device)
-            logs: list[float] | None = None
-            if any(row.request.logprobs and row.draws for row in rows):
-                logs = log_probabilities(raw, drawn).tolist()
             ready = [index for index, one in enumerate(sampling) if one]
             counted = [index for index in ready if rows[index].request.sampling.penalised]
             if counted:
                 self._rows.count(torch.tensor(counted, device=self._device), drawn[counted])
             for index in reversed(ready):
-                emission = self._take(index, tokens[index], logs, raw, adjusted)
+                emission = self._take(index, tokens[index], logs[index], raw, adjusted)
                 emissions.append(emission)
                 if emission.finished is not None:
                     done.append(rows[index])
@@ -288,9 +285,11 @@ class Engine:
 
     def _tokens(
         self, raw: Tensor, adjusted: Tensor, sampling: list[bool], masks: dict[int, Tensor]
-    ) -> list[int]:
-        """A token for every row; those of rows that are not drawn mean nothing."""
+    ) -> tuple[list[int], list[float]]:
+        """A token for every row, and log-probabilities, of rows that want them; those of rows that are not drawn
+        mean nothing."""
         rows = self._rows.used
+        logs = [0.0] * len(rows)
         if self._runner is None:
             positions = [row.request.position + len(row.text) for row in rows]
             tokens = sample(
@@ -307,12 +306,20 @@ class Engine:
             cursors, _ = courses.cursors_of(rows)
             tokens = [END_ID] * len(rows)
             found = self._runner.draw(raw, cursors, self._rows.all_counts, which, allowed)
-            for index, token in zip(which, found, strict=True):
-                tokens[index] = token
+            for index, token, log in zip(which, *found, strict=True):
+                tokens[index], logs[index] = token, log
+        own = [index for index, row in enumerate(rows) if row.request.logprobs and self._runner is None]
         for index, row in enumerate(rows):
             if sampling[index] and row.request.constraint is not None:
-                tokens[index] = row.request.constraint.instead(tokens[index])
-        return tokens
+                written = row.request.constraint.instead(tokens[index])
+                if written != tokens[index]:
+                    tokens[index] = written
+                    own.append(index)
+        if own:
+            chosen = torch.tensor([tokens[index] for index in own], dtype=torch.long, device=self._device)
+            for index, log in zip(own, log_probabilities(raw[own], chosen).tolist(), strict=True):
+                logs[index] = log
+        return tokens, logs
 
     def _told(self, search: Search, broken_off: str | None = None) -> list[Emission]:
         """The texts of a search that is over."""
@@ -329,9 +336,7 @@ class Engine:
             self._plan = Plan(params, self.vocabulary, self._device)
         return self._plan
 
-    def _take(
-        self, index: int, token: int, logs: list[float] | None, raw: Tensor, adjusted: Tensor
-    ) -> Emission:
+    def _take(self, index: int, token: int, log: float, raw: Tensor, adjusted: Tensor) -> Emission:
         row = self._rows.used[index]
         request = row.request
         explained: Trace | None = None
@@ -346,5 +351,5 @@ class Engine:
             request.constraint.advance(token)
         self.stats.tokens += 1
         finished = courses.ended(request, len(row.text), token)
-        logprob = logs[index] if logs is not None and request.logprobs else None
-        return Emission(request.id, (token,), finished, logprob, top, explained)
+        logprobs = (log,) if request.logprobs else ()
+        return Emission(request.id, (token,), finished, logprobs, top, explained)

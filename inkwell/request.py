@@ -103,14 +103,14 @@ class Hypothesis:
 class Emission(NamedTuple):
     """Tokens of one request, one after another, or its end without a token. `finished` tells of the last.
 
-    With `logprob`, `top` or `trace` there is one token. The last one of a search bears all texts that it found,
-    the best first.
+    `logprobs` are those of its tokens, where they are wanted. With `top` or `trace` there is one token. The last
+    one of a search bears all texts that it found, the best first.
     """
 
     request_id: str
     tokens: tuple[int, ...]
     finished: str | None = None
-    logprob: float | None = None
+    logprobs: tuple[float, ...] = ()
     top: tuple[tuple[int, float], ...] = ()
     trace: Trace | None = None
     found: tuple[Hypothesis, ...] = ()
@@ -119,6 +119,11 @@ class Emission(NamedTuple):
     def token(self) -> int | None:
         """The last of its tokens."""
         return self.tokens[-1] if self.tokens else None
+
+    @property
+    def logprob(self) -> float | None:
+        """The log-probability of the last of its tokens."""
+        return self.logprobs[-1] if self.logprobs else None
 
 
 @dataclass

@@ -118,7 +118,7 @@ class Rows:
         """How `row` is drawn, as `runner` wants it."""
         if row.manner is None:
             sampling = row.request.sampling if row.draws else UNDRAWN
-            row.manner = runner.manner(sampling, row.request.stops_at_end)
+            row.manner = runner.manner(sampling, row.request.stops_at_end, row.request.logprobs)
         return row.manner
 
     def chosen(self, row: Row, token: int) -> None:

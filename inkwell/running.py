@@ -36,8 +36,9 @@ class Runner(ABC):
     """Draws tokens by (seed, position), as `inkwell.sampling` describes."""
 
     @abstractmethod
-    def manner(self, params: SamplingParams, stops: bool) -> Any:
-        """What the runtime has to know of how a row is drawn. `stops`: the end mark ends its text."""
+    def manner(self, params: SamplingParams, stops: bool, logs: bool = False) -> Any:
+        """What the runtime has to know of how a row is drawn. `stops`: the end mark ends its text. `logs`: it is
+        wanted how likely its tokens were."""
 
     @abstractmethod
     def settle(self, manners: Sequence[Any]) -> None:
@@ -46,10 +47,11 @@ class Runner(ABC):
     @abstractmethod
     def run(
         self, cursors: Sequence[Cursor], feed: Sequence[int], counts: Counts | None, state: State, steps: int
-    ) -> list[list[int]]:
+    ) -> list[tuple[list[int], list[float]]]:
         """Up to `steps` steps of all rows in use, until one of them ends; for each row what was drawn in every
-        step that was made. A row draws in the step in which it is fed the last of its pending tokens, and in
-        all after it; what stands in earlier places means nothing. Counts of penalised rows are kept up."""
+        step that was made, and the log-probabilities under the model's own logits, of rows that want them. A row
+        draws in the step in which it is fed the last of its pending tokens, and in all after it; what stands in
+        earlier places means nothing. Counts of penalised rows are kept up."""
 
     @abstractmethod
     def draw(
@@ -59,5 +61,6 @@ class Runner(ABC):
         counts: Counts | None,
         which: Sequence[int],
         allowed: Tensor | None,
-    ) -> list[int]:
-        """A token for each of the rows `which` of logits (n, V). `allowed` (len(which), V) bars where False."""
+    ) -> tuple[list[int], list[float]]:
+        """A token for each of the rows `which` of logits (n, V), and log-probabilities, of rows that want them.
+        `allowed` (len(which), V) bars where False."""

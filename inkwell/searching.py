@@ -49,7 +49,7 @@ def told(search: Search, broken_off: str | None = None) -> list[Emission]:
             request.id,
             (token,),
             (broken_off or best.reason) if place == last else None,
-            best.logprobs[place] if best.logprobs else None,
+            (best.logprobs[place],) if best.logprobs else (),
             best.top[place] if best.top else (),
             found=found if place == last else (),
         )

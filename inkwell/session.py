@@ -287,7 +287,7 @@ class TextEngine:
         batch["texts"].extend(texts)
         batch["special"].extend([token == END_ID for token in tokens])
         if job.logprobs:
-            batch.setdefault("logprobs", []).append(emission.logprob)
+            batch.setdefault("logprobs", []).extend(emission.logprobs[: len(texts)])
         if job.top_n_tokens:
             batch.setdefault("top", []).append(likeliest(self.bundle, emission.top))
         if emission.trace is not None:

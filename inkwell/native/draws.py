@@ -44,6 +44,7 @@ class _Course(ctypes.Structure):
         ("rows", ctypes.c_int),
         ("steps", ctypes.c_int),
         ("drawn", ctypes.c_void_p),
+        ("logs", ctypes.c_void_p),
     )
 
 
@@ -61,6 +62,7 @@ class _Called:
     course: _Course
     kept: tuple[Any, ...]
     drawn: array[int]
+    logs: array[float]
 
 
 class NativeRunner(Runner):
@@ -71,7 +73,7 @@ class NativeRunner(Runner):
         self._packed = ctypes.create_string_buffer(0)
         self._settled: list[Manner] = []
 
-    def manner(self, params: SamplingParams, stops: bool) -> Manner:
+    def manner(self, params: SamplingParams, stops: bool, logs: bool = False) -> Manner:
         biases = b"".join(_BIAS.pack(token, bias) for token, bias in params.logit_bias.items())
         kept = ctypes.create_string_buffer(biases, len(biases)) if biases else None
         if any(not 0 <= token < self._vocabulary for token in params.logit_bias):
@@ -91,7 +93,7 @@ class NativeRunner(Runner):
             len(params.logit_bias),
             params.penalised,
             stops,
-            0,
+            logs,
         )
         return Manner(packed, kept)
 
@@ -101,7 +103,7 @@ class NativeRunner(Runner):
 
     def run(
         self, cursors: Sequence[Cursor], feed: Sequence[int], counts: Counts | None, state: State, steps: int
-    ) -> list[list[int]]:
+    ) -> list[tuple[list[int], list[float]]]:
         if not 0 < steps <= MOST_STEPS:
             raise ValueError(f"steps is {steps}; allowed are 1 to {MOST_STEPS}")
         rows = len(cursors)
@@ -117,8 +119,8 @@ class NativeRunner(Runner):
                 f"the core refused {rows} rows with tokens {[c.token for c in cursors]} and {list(feed)}; "
                 f"this model has 0 to {self._vocabulary - 1}"
             )
-        drawn = called.drawn
-        return [drawn[start : start + done].tolist() for start in range(0, rows * steps, steps)]
+        parts = [slice(start, start + done) for start in range(0, rows * steps, steps)]
+        return [(called.drawn[part].tolist(), called.logs[part].tolist()) for part in parts]
 
     def draw(
         self,
@@ -127,7 +129,7 @@ class NativeRunner(Runner):
         counts: Counts | None,
         which: Sequence[int],
         allowed: Tensor | None,
-    ) -> list[int]:
+    ) -> tuple[list[int], list[float]]:
         called = self._call(cursors, (), counts, 1, len(which))
         logits = logits.to(torch.float32).contiguous()
         rows = array("i", which)
@@ -142,7 +144,7 @@ class NativeRunner(Runner):
         )
         if status:
             raise RuntimeError(f"the core refused to draw for {len(which)} rows (status {status})")
-        return called.drawn.tolist()
+        return called.drawn.tolist(), called.logs.tolist()
 
     def _call(
         self, cursors: Sequence[Cursor], feed: Sequence[int], counts: Counts | None, steps: int, room: int
@@ -151,7 +153,7 @@ class NativeRunner(Runner):
             raise ValueError(f"{len(cursors)} rows, but `settle` was called for {len(self._settled)}")
         flat = array("q", [number for cursor in cursors for number in cursor])
         fed = array("q", feed)
-        drawn = array("q", bytes(8 * room))
+        drawn, logs = array("q", bytes(8 * room)), array("d", bytes(8 * room))
         course = _Course(
             ctypes.addressof(self._packed),
             flat.buffer_info()[0],
@@ -161,5 +163,6 @@ class NativeRunner(Runner):
             len(cursors),
             steps,
             drawn.buffer_info()[0],
+            logs.buffer_info()[0],
         )
-        return _Called(course, (self._packed, flat, fed), drawn)
+        return _Called(course, (self._packed, flat, fed), drawn, logs)

@@ -147,7 +147,7 @@ EXPORT int inkwell_run(Network* network, const Course* course, void* const* memo
 EXPORT int inkwell_draw(Network* network, const Course* course, const float* logits, const int32_t* which, int count,
                         const uint8_t* allowed) {
   return network->draw(logits, course->manners, course->cursors, course->tallies, which, count, allowed,
-                       course->drawn);
+                       course->drawn, course->logs);
 }
 
 // For benchmarks: int8 products that a path did in `loops` rounds on each of `threads` threads.

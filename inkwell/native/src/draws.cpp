@@ -78,6 +78,14 @@ int64_t Drawer::draw(const float* logits, const Manner& manner, const Cursor& cu
   return narrowed ? filtered(manner, noise) : plain(manner, noise);
 }
 
+double Drawer::log_probability(const float* logits, int64_t token) const {
+  float largest = logits[0];
+  for (int i = 1; i < vocabulary_; ++i) largest = logits[i] > largest ? logits[i] : largest;
+  double total = 0.0;
+  for (int i = 0; i < vocabulary_; ++i) total += exp(static_cast<double>(logits[i]) - static_cast<double>(largest));
+  return static_cast<double>(logits[token]) - static_cast<double>(largest) - log(total);
+}
+
 void Drawer::adjust(const float* logits, const Manner& manner, const Cursor& cursor, const float* prompt,
                     const float* text, const uint8_t* allowed) {
   float* own = logits_.data();

@@ -23,7 +23,7 @@ struct Manner {
   float repetition, frequency, presence;
   int32_t top_k, bias_count;
   int32_t penalised, stops;  // whether it has counts; whether token 0 ends its text
-  int32_t unused;
+  int32_t logs;              // whether somebody wants to know how likely its tokens were
 };
 
 // Where one row stands. Filled by Python, advanced here.
@@ -53,6 +53,9 @@ class Drawer {
   // A token of 0 .. V-1, whatever the logits are. `allowed` (V) bars where it is 0; nullptr bars nothing.
   int64_t draw(const float* logits, const Manner& manner, const Cursor& cursor, const float* prompt, const float* text,
                const uint8_t* allowed);
+
+  // Natural log-probability of a token under the model's own logits.
+  double log_probability(const float* logits, int64_t token) const;
 
  private:
   struct Candidate {

@@ -36,7 +36,8 @@ int Network::run(const Course& course, void* const* memory) {
     if (status != kDone) return -status;
     if (drawing == 0) continue;
     draw_all({run_logits_.data(), course.manners, course.cursors, course.tallies, drawing_.data(), drawing, nullptr,
-              course.drawn + step, static_cast<size_t>(course.steps)});
+              course.drawn + step, course.logs == nullptr ? nullptr : course.logs + step,
+              static_cast<size_t>(course.steps)});
     bool ended = false;
     for (int i = 0; i < drawing; ++i) {
       const size_t row = static_cast<size_t>(drawing_[static_cast<size_t>(i)]);
@@ -53,9 +54,9 @@ int Network::run(const Course& course, void* const* memory) {
 }
 
 Status Network::draw(const float* logits, const Manner* manners, const Cursor* cursors, const Tallies& tallies,
-                     const int32_t* which, int count, const uint8_t* allowed, int64_t* drawn) {
+                     const int32_t* which, int count, const uint8_t* allowed, int64_t* drawn, double* logs) {
   if (count < 1) return kBadRow;
-  draw_all({logits, manners, cursors, tallies, which, count, allowed, drawn, 0});
+  draw_all({logits, manners, cursors, tallies, which, count, allowed, drawn, logs, 0});
   return kDone;
 }
 
@@ -79,7 +80,11 @@ void Network::draw_some(void* self, int thread, int threads) {
     const uint8_t* allowed = draws.allowed == nullptr ? nullptr : draws.allowed + index * words;
     const int64_t token = network.drawers_[static_cast<size_t>(thread)].draw(
         draws.logits + row * words, draws.manners[row], draws.cursors[row], prompt, text, allowed);
-    draws.drawn[draws.stride > 0 ? row * draws.stride : index] = token;
+    const size_t place = draws.stride > 0 ? row * draws.stride : index;
+    draws.drawn[place] = token;
+    if (draws.logs != nullptr && draws.manners[row].logs)
+      draws.logs[place] =
+          network.drawers_[static_cast<size_t>(thread)].log_probability(draws.logits + row * words, token);
   }
 }
 

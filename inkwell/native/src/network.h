@@ -114,6 +114,7 @@ struct Course {
   Tallies tallies;
   int rows, steps;
   int64_t* drawn;  // (rows, steps); what was drawn in a step, and of rows that only read anything
+  double* logs;    // (rows, steps): log-probabilities, of rows whose manner wants them; or nullptr
 };
 
 class Network {
@@ -133,7 +134,7 @@ class Network {
 
   // Draws for rows which[0 .. count-1] of logits (rows, V). `allowed` (count, V) bars where it is 0, or is nullptr.
   Status draw(const float* logits, const Manner* manners, const Cursor* cursors, const Tallies& tallies,
-              const int32_t* which, int count, const uint8_t* allowed, int64_t* drawn);
+              const int32_t* which, int count, const uint8_t* allowed, int64_t* drawn, double* logs);
 
  protected:
   // A thread more costs some microseconds at the barriers: each has to have that much to do.
@@ -171,7 +172,8 @@ class Network {
     int count;
     const uint8_t* allowed;
     int64_t* drawn;
-    size_t stride;  // of drawn by row; 0: in the order of `which`
+    double* logs;
+    size_t stride;  // of drawn and logs by row; 0: in the order of `which`
   };
 
   void draw_all(const Draws& draws);

@@ -57,7 +57,7 @@ std::vector<float> courses(Network& network, int rows, int vocabulary, void* con
     const double shares[] = {1.0, 0.9, 0.4};
     manners[i] = {static_cast<int64_t>(draw()), draw() % 3 ? nullptr : &bias, i % 7 ? 0.9 : 0.0, shares[draw() % 3],
                   draw() % 4 ? 0.0 : 0.1, shares[draw() % 3], 1.2f, 0.3f, 0.1f, static_cast<int32_t>(draw() % 9),
-                  0, draw() % 2 == 0, draw() % 2 == 0, 0};
+                  0, draw() % 2 == 0, draw() % 2 == 0, draw() % 2 == 0};
     manners[i].bias_count = manners[i].biases != nullptr;
     prompt[i * v + draw() % v] = 1.0f;
   }
@@ -70,10 +70,12 @@ std::vector<float> courses(Network& network, int rows, int vocabulary, void* con
       for (int64_t one : tokens(static_cast<int>(pending), vocabulary)) feed.push_back(one);
     }
     std::vector<int64_t> drawn(n * 5);
+    std::vector<double> logs(n * 5);
     const int done = network.run({manners.data(), cursors.data(), feed.data(), {prompt.data(), text.data()}, rows, 5,
-                                  drawn.data()}, memory);
+                                  drawn.data(), logs.data()}, memory);
     check(done >= 1 && done <= 5, "steps are made");
     steps += done;
+    for (double log : logs) said.push_back(static_cast<float>(log));
     for (const Cursor& cursor : cursors) said.push_back(static_cast<float>(cursor.token));
   }
   const auto logits = numbers(n * v, 4.0f);
@@ -83,14 +85,14 @@ std::vector<float> courses(Network& network, int rows, int vocabulary, void* con
   for (size_t i = 0; i < n; ++i) which[i] = static_cast<int32_t>(n - 1 - i);
   std::vector<int64_t> found(n);
   check(network.draw(logits.data(), manners.data(), cursors.data(), {prompt.data(), text.data()}, which.data(), rows,
-                     allowed.data(), found.data()) == kDone, "rows are drawn");
+                     allowed.data(), found.data(), nullptr) == kDone, "rows are drawn");
   for (int64_t token : found) {
     check(token >= 0 && token < vocabulary, "a token is drawn");
     said.push_back(static_cast<float>(token));
   }
   Cursor bad{0, vocabulary, 0, 0, 3, 0};
   int64_t none = 0;
-  check(network.run({manners.data(), &bad, nullptr, {}, 1, 1, &none}, memory) == -kBadToken, "a bad token is refused");
+  check(network.run({manners.data(), &bad, nullptr, {}, 1, 1, &none, nullptr}, memory) == -kBadToken, "a bad token is refused");
   return said;
 }
 

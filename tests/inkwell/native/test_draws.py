@@ -13,7 +13,7 @@ from inkwell.engine import Engine, Request
 from inkwell.native.decoders import DECODERS
 from inkwell.native.library import Library
 from inkwell.running import MOST_STEPS, NEVER, Cursor
-from inkwell.sampling import Counts, Plan, SamplingParams, adjust, sample
+from inkwell.sampling import Counts, Plan, SamplingParams, adjust, log_probabilities, sample
 
 from .conftest import V, make_model
 from .test_seeds import requests
@@ -74,9 +74,10 @@ def test_tokens_are_those_that_torch_draws(vocabulary: int, masked: bool, librar
             Cursor(position, 1, 0, 0, 9, 0 if end else NEVER)
             for position, end in zip(positions, ends, strict=True)
         ]
-        runner.settle([runner.manner(row, True) for row in rows])
-        own = runner.draw(logits, cursors, counts, range(n), allowed if masked else None)
+        runner.settle([runner.manner(row, True, logs=True) for row in rows])
+        own, logs = runner.draw(logits, cursors, counts, range(n), allowed if masked else None)
         assert own == torch_draws, f"trial {trial}"
+        assert logs == pytest.approx(log_probabilities(logits, torch.tensor(own)).tolist(), abs=1e-12)
         seen.update(own)
     assert len(seen) > 2
 
@@ -86,8 +87,9 @@ def test_rows_that_are_not_asked_for_draw_nothing_and_the_others_the_same(librar
     logits = torch.randn(6, 90)
     runner.settle([runner.manner(SamplingParams(seed=row, top_k=20), True) for row in range(6)])
     cursors = [Cursor(row, 1, 0, 0, 9, 0) for row in range(6)]
-    every = runner.draw(logits, cursors, None, range(6), None)
-    assert runner.draw(logits, cursors, None, [4, 1], None) == [every[4], every[1]]
+    every, logs = runner.draw(logits, cursors, None, range(6), None)
+    assert logs == [0.0] * 6, "nobody asked for them"
+    assert runner.draw(logits, cursors, None, [4, 1], None)[0] == [every[4], every[1]]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -100,7 +102,7 @@ def test_whatever_the_logits_are_a_token_of_the_vocabulary_comes(
         logits = torch.randn(1, 37)
         logits[0, :count] = value
         runner.settle([runner.manner(SamplingParams(seed=4, **kind), True)])  # type: ignore[arg-type]
-        (token,) = runner.draw(logits, [Cursor(0, 1, 0, 0, 9, 0)], None, [0], None)
+        (token,), _ = runner.draw(logits, [Cursor(0, 1, 0, 0, 9, 0)], None, [0], None)
         assert 0 <= token < 37
 
 
@@ -114,7 +116,7 @@ def test_draws_have_the_probabilities_of_the_model(library: Library) -> None:
             rows = [SamplingParams(seed=seed, **settings) for seed in range(start, start + 500)]  # type: ignore[arg-type]
             runner.settle([runner.manner(row, True) for row in rows])
             cursors = [Cursor(0, 1, 0, 0, 9, 0)] * 500
-            drawn = runner.draw(logits.expand(500, 20), cursors, None, range(500), None)
+            drawn, _ = runner.draw(logits.expand(500, 20), cursors, None, range(500), None)
             found += torch.bincount(torch.tensor(drawn), minlength=20)
         wanted = torch.where(torch.arange(20) >= 20 - kept, logits[0], float("-inf")).softmax(-1) * 40_000
         assert float(found[wanted == 0].sum()) == 0
@@ -139,7 +141,8 @@ def test_several_steps_in_one_call_write_what_single_steps_do(shape: str, librar
     model = make_model(shape)
     work = requests(60, shape.endswith("steered"), 40)
     # guided texts are watched between steps: with and without such company
-    for part in (work, [replace(request, guidance=1.0) for request in work]):
+    plain = [replace(request, guidance=1.0, logprobs=True) for request in work]
+    for part in (work, plain):
         found = []
         for most, slots, threads in ((1, 64, 1), (3, 7, 2), (1000, 64, 2)):
             decoder = DECODERS[type(model)](model, library, library.paths[0], threads)
@@ -204,3 +207,27 @@ def test_what_does_not_fit_is_refused(library: Library) -> None:
         decoder.runner.run([Cursor(0, 1, 0, 0, 9, 0)], [], None, state, MOST_STEPS + 1)
     with pytest.raises(IndexError, match="0 to 36"):
         decoder.runner.run([Cursor(0, 37, 0, 0, 9, 0)], [], None, state, 2)
+
+
+def test_log_probabilities_do_not_depend_on_the_company(library: Library) -> None:
+    model = make_model("gru-48")
+    decoder = DECODERS[type(model)](model, library, library.paths[0], 1)
+
+    def logs(*more: Request) -> list[float]:
+        engine, found = Engine(decoder, V), []
+        for request in (
+            Request("a", (1, 2), SamplingParams(seed=3), 30, logprobs=True, stops_at_end=False),
+            *more,
+        ):
+            engine.submit(request)
+        while not engine.idle:
+            found += [
+                log for emission in engine.run(64) if emission.request_id == "a" for log in emission.logprobs
+            ]
+        return found
+
+    alone = logs()
+    assert len(alone) == 30
+    assert all(log < 0 for log in alone)
+    watched = Request("b", (1,), SamplingParams(no_repeat_ngram_size=2), 40, stops_at_end=False)
+    assert logs(watched) == alone, "one step at a time, to the bit"
