@@ -128,6 +128,8 @@ async def test_a_rolling_restart_of_everything_loses_nothing(double: FaultStack,
     row.recovery_s = max(o.seconds for o in load.outcomes if o.kind == "completed")
     row.notes["seconds in all"] = round(time.monotonic() - begun, 1)
     assert [o.detail for o in load.outcomes if o.kind in ("lost", "failed")] == []
-    assert {o.detail for o in load.outcomes if o.kind == "refused" and o.detail.startswith("429")} == set()
+    # Who has a connection still open hears that the gateway is about to stop, and asks the other one.
+    refusals = {o.detail for o in load.outcomes if o.kind == "refused" and o.detail.startswith("429")}
+    assert all("about to stop" in detail for detail in refusals), refusals
     assert row.completed >= 80
     assert e2e.processes.marked(double.run_id)

@@ -15,7 +15,7 @@ from fault_stack import until
 pytestmark = pytest.mark.faults
 
 STREAMS = 64
-TOKENS = 1500
+TOKENS = 3000
 
 
 def lost(outcomes: list[Outcome]) -> list[str]:
@@ -109,7 +109,7 @@ async def test_the_work_of_a_frozen_worker_moves_on_and_its_late_answer_is_dropp
 async def test_a_frozen_only_worker_is_replaced_before_the_deadline(single, fault):
     row = fault("SIGSTOP of the only worker")
     victim = single.worker_pid()
-    requests = single.asks(range(600, 616), TOKENS)
+    requests = single.asks(range(600, 616), 6 * TOKENS)
     before = single.retries()
     try:
         outcomes = await all_at_once(single.url, requests, lambda: os.kill(victim, signal.SIGSTOP))

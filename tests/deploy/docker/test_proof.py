@@ -13,7 +13,7 @@ import httpx
 import pytest
 from proof_engine import Engine
 from proof_packages import MIRROR
-from proof_stack import ROOT, Load, Stack, until
+from proof_stack import PATIENCE_S, ROOT, Load, Stack, until
 
 from inkwell.bundle import load_bundle
 
@@ -210,13 +210,15 @@ def test_the_tools_image_trains_and_posts(
     bundles = tmp_path / "bundles"
     bundles.mkdir()
     bundles.chmod(0o777)
+    # Parts of a run find each other by the names of their machines, which no network would not know.
+    network = next(iter(stack.container("gateway")["NetworkSettings"]["Networks"]))
     engine.run(
-        *(*ALONE, "--network", "none", "--volume", f"{bundles}:/bundles", "inkwell-tools"),
-        *("python", "-m", "torch.distributed.run", "--nproc-per-node", "1", "--master-addr", "127.0.0.1"),
-        *("-m", "training", "train", "names", "--out", "/bundles/names", "--set", "fit.steps=3"),
+        *(*ALONE, "--network", network, "--volume", f"{bundles}:/bundles", "inkwell-tools"),
+        *("python", "-m", "torch.distributed.run", "--nproc-per-node", "1", "-m", "training"),
+        *("train", "names", "--out", "/bundles/names", "--set", "fit.steps=3"),
+        timeout=PATIENCE_S,
     )
     assert load_bundle(bundles / "names").config.name == "names"
-    network = next(iter(stack.container("gateway")["NetworkSettings"]["Networks"]))
     posted = engine.run(
         *(*ALONE, "--network", network, "--env", "INKWELL_URL=http://gateway:8000"),
         *("--env", "INKWELL_POST_HISTORY=/tmp/posts.sqlite", "inkwell-tools"),
@@ -232,7 +234,12 @@ def test_the_models_image_brings_its_archives(
     brought = tmp_path / "models"
     brought.mkdir()
     brought.chmod(0o777)
-    engine.run(*ALONE, "--network", "none", "--volume", f"{brought}:/models", "inkwell-models")
+    served = stack.folder / "models.toml"
+    engine.run(
+        *(*ALONE, "--network", "none", "--volume", f"{brought}:/models"),
+        *("--volume", f"{served}:/etc/inkwell/models.toml:ro"),
+        *("--env", "INKWELL_MODELS_FILE=/etc/inkwell/models.toml", "inkwell-models"),
+    )
     for file in ("index.json", "prose.mar", "names.mar"):
         assert (brought / file).read_bytes() == (stack.store / file).read_bytes()
 
