@@ -15,7 +15,7 @@ from fault_stack import until
 pytestmark = pytest.mark.faults
 
 STREAMS = 64
-TOKENS = 3000
+TOKENS = 6000
 
 
 def lost(outcomes: list[Outcome]) -> list[str]:
@@ -41,7 +41,7 @@ async def test_64_streams_outlive_the_only_worker(single, fault):
 
 async def test_64_whole_answers_outlive_the_only_worker(single, fault):
     row = fault("kill -9 of the only worker, 64 whole answers")
-    requests = single.asks(range(100, 100 + STREAMS), 4 * TOKENS, stream=False)
+    requests = single.asks(range(100, 100 + STREAMS), 2 * TOKENS, stream=False)
     before, victim = single.retries(), single.worker_pid()
     asked = asyncio.create_task(all_at_once(single.url, requests))
     await asyncio.to_thread(until, lambda: single.engine()["active"] == STREAMS, "all are being written")
@@ -109,7 +109,7 @@ async def test_the_work_of_a_frozen_worker_moves_on_and_its_late_answer_is_dropp
 async def test_a_frozen_only_worker_is_replaced_before_the_deadline(single, fault):
     row = fault("SIGSTOP of the only worker")
     victim = single.worker_pid()
-    requests = single.asks(range(600, 616), 6 * TOKENS)
+    requests = single.asks(range(600, 616), 3 * TOKENS)
     before = single.retries()
     try:
         outcomes = await all_at_once(single.url, requests, lambda: os.kill(victim, signal.SIGSTOP))
