@@ -19,7 +19,7 @@ one_thread = e2e.one_thread
 served_folder = e2e.served_folder
 FAULTS = pytest.StashKey[list[Fault]]()
 
-TWO_WORKERS = """
+ONE_WORKER = """
 [defaults]
 slots = 64
 max_new_tokens = 100000
@@ -28,12 +28,12 @@ queue_tokens = 10000000
 [models.prose]
 family = "prose"
 default = true
-cpu_workers = 2
 
 [models.names]
 family = "names"
 max_new_tokens = 64
 """
+TWO_WORKERS = ONE_WORKER.replace("default = true", "default = true\ncpu_workers = 2")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,7 +67,7 @@ def pytest_terminal_summary(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def single(served_folder: Callable[[], Path]) -> Iterator[FaultStack]:
     """One worker for each of two models; every test leaves it as it found it."""
-    stack = FaultStack(served_folder(), deadline_s=120, drain_s=60)
+    stack = FaultStack(served_folder(), ONE_WORKER, deadline_s=120, drain_s=60)
     try:
         stack.start()
         yield stack
