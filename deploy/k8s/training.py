@@ -86,6 +86,8 @@ def _container(options: Options, family: str, name: str) -> Object:
         "name": "training",
         "image": options.image("tools"),
         "args": command(options, family, name),
+        # Checkpoints go to runs/ below it: the image cannot be written to, and a pod that comes back needs them.
+        "workingDir": "/bundles",
         "env": [node, *environment(INKWELL_DATA_DIR="/bundles/data", OMP_NUM_THREADS="4")],
         "ports": [{"name": "rendezvous", "containerPort": PORT}],
         "securityContext": confined(),

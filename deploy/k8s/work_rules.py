@@ -150,6 +150,17 @@ def training_pods_find_each_other(cluster: Cluster) -> Iterator[str]:
             yield f"{pod.name}: does not know its number"
 
 
+def training_keeps_its_checkpoints(cluster: Cluster) -> Iterator[str]:
+    for pod in cluster.pods:
+        for container in pod.main:
+            if "training" not in container.get("args", []) or "train" not in container["args"]:
+                continue
+            kept = {volume["name"] for volume in pod.spec["volumes"] if "persistentVolumeClaim" in volume}
+            places = {m["mountPath"] for m in container["volumeMounts"] if m["name"] in kept}
+            if container.get("workingDir") not in places:
+                yield f"{pod.name}: writes runs/ where a restart does not find it"
+
+
 def all_rules(metrics: frozenset[str]) -> tuple[Rule, ...]:
     """Every rule; `metrics` are the names that the gateway exports, as docs/metrics.md lists them."""
     return (
@@ -181,4 +192,5 @@ def all_rules(metrics: frozenset[str]) -> tuple[Rule, ...]:
         queries_ask_for_what_is_measured(metrics),
         the_bot_posts_once,
         training_pods_find_each_other,
+        training_keeps_its_checkpoints,
     )

@@ -213,7 +213,8 @@ def test_the_tools_image_trains_and_posts(
     # Parts of a run find each other by the names of their machines, which no network would not know.
     network = next(iter(stack.container("gateway")["NetworkSettings"]["Networks"]))
     engine.run(
-        *(*ALONE, "--network", network, "--volume", f"{bundles}:/bundles", "inkwell-tools"),
+        *(*ALONE, "--network", network, "--volume", f"{bundles}:/bundles", "--workdir", "/bundles"),
+        "inkwell-tools",
         *("python", "-m", "torch.distributed.run", "--nproc-per-node", "1", "-m", "training"),
         *("train", "names", "--out", "/bundles/names", "--set", "fit.steps=3"),
         timeout=PATIENCE_S,

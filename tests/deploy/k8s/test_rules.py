@@ -238,6 +238,8 @@ MUTATIONS: list[tuple[str, str, Change, str]] = [
         at("Service inkwell-training", "spec/publishNotReadyAddresses", False), "nobody names its pods",
     ),
     ("training_pods_find_each_other", "training", at(JOB, f"{ONE}/env/0"), "does not know its number"),
+    ("training_keeps_its_checkpoints", "training", at(JOB, f"{ONE}/workingDir"), "restart does not find"),
+    ("training_keeps_its_checkpoints", "training", at(JOB, f"{ONE}/workingDir", "/tmp"), "restart does not find"),
 ]  # fmt: skip
 
 
