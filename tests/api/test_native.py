@@ -188,12 +188,12 @@ def test_parameters_reach_the_worker_under_their_names(base, worker):
     job = worker.posts[-1][0]
     assert {name: job[name] for name in parameters} == parameters
     assert 0 < job["deadline_ms"] <= 10_000
-    assert set(job) == {*parameters, "id", "prompt", "deadline_ms"}
+    assert set(job) == {*parameters, "id", "prompt", "deadline_ms", "stream"}
 
 
 def test_null_parameters_are_left_to_the_model(base, worker):
     assert post(base, inputs="abc", parameters={"temperature": None, "top_k": None}).status_code == 200
-    assert set(worker.posts[-1][0]) == {"id", "prompt", "seed", "deadline_ms"}
+    assert set(worker.posts[-1][0]) == {"id", "prompt", "seed", "deadline_ms", "stream"}
 
 
 def test_sampling_refused_outright_is_greedy_as_in_text_generation_inference(base, worker):

@@ -34,8 +34,8 @@ family = "prose"
 default = true
 runtime = "{runtime}"
 slots = 64
-max_new_tokens = 100000
-queue_tokens = 10000000
+max_new_tokens = 1000000
+queue_tokens = 1000000000
 
 [models.names]
 family = "names"
@@ -75,6 +75,7 @@ class Stack:
             "INKWELL_MODELS_FILE": str(folder / "models.toml"),
             # Nothing is worth waiting for when a test ends the stack.
             "INKWELL_DRAIN_S": "2",
+            "INKWELL_MAX_REQUEST_TOKENS": "2000000",
             **{name: os.environ[name] for name in ("INKWELL_NATIVE_CACHE",) if name in os.environ},
         }
         self.process: subprocess.Popen[str] | None = None
@@ -236,7 +237,7 @@ def served_folder(
         if bundle is char_bundle:
             # Some tests need generations that outlast what happens meanwhile.
             config = json.loads((copy / "config.json").read_text())
-            config["limits"]["max_new_tokens"] = 100_000
+            config["limits"]["max_new_tokens"] = 1_000_000
             (copy / "config.json").write_text(json.dumps(config))
         with warnings.catch_warnings():
             # torch-model-archiver leaves a file of its own open when it is imported.

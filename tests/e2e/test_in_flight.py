@@ -20,7 +20,7 @@ async def test_a_short_request_ends_before_the_long_ones_that_came_earlier(idle)
 
     async with httpx.AsyncClient(base_url=idle.url, timeout=60) as client:
         # The shortest of them takes thousands of times as many steps as the short one.
-        lengths = [20_000 + 1_000 * number for number in range(63)]
+        lengths = [400_000 + 1_000 * number for number in range(63)]
         long = [asyncio.create_task(client.post("/generate", json=body(tokens))) for tokens in lengths]
         try:
             while (await asyncio.to_thread(idle.engine))["active"] < 63:
@@ -39,7 +39,7 @@ async def test_a_short_request_ends_before_the_long_ones_that_came_earlier(idle)
 def test_closing_a_streams_connection_frees_its_slot(idle):
     cancelled = idle.metric("inkwell_jobs_total", model="prose", outcome="cancelled")
     before = idle.engine()["cancelled_total"]
-    events = idle.stream("The", seed=1, max_new_tokens=100_000)
+    events = idle.stream("The", seed=1, max_new_tokens=1_000_000)
     for _ in range(5):
         next(events)
     assert idle.engine()["active"] == 1
@@ -52,7 +52,7 @@ def test_closing_a_streams_connection_frees_its_slot(idle):
 
 
 def test_giving_up_on_a_whole_answer_frees_its_slot_too(idle):
-    body = {"inputs": "The", "parameters": {"max_new_tokens": 100_000}}
+    body = {"inputs": "The", "parameters": {"max_new_tokens": 1_000_000}}
     with httpx.Client() as client, ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.post, f"{idle.url}/generate", json=body, timeout=1.0)
         idle.wait(lambda: idle.engine()["active"] == 1, "the request is at work")
@@ -62,7 +62,7 @@ def test_giving_up_on_a_whole_answer_frees_its_slot_too(idle):
 
 
 def test_leaving_torchserve_itself_frees_all_slots_of_the_post(idle):
-    jobs = [{"id": f"j{n}", "prompt": "The", "max_new_tokens": 100_000} for n in range(70)]
+    jobs = [{"id": f"j{n}", "prompt": "The", "max_new_tokens": 1_000_000} for n in range(70)]
     url = f"{idle.worker_url}/predictions/prose"
     with httpx.stream("POST", url, json={"jobs": jobs}, timeout=30) as answer:
         # Kept, because the connection closes with it.
@@ -75,7 +75,7 @@ def test_leaving_torchserve_itself_frees_all_slots_of_the_post(idle):
 
 def test_one_job_of_a_post_can_be_cancelled(idle):
     jobs = [
-        {"id": "goes", "prompt": "The", "max_new_tokens": 100_000},
+        {"id": "goes", "prompt": "The", "max_new_tokens": 1_000_000},
         {"id": "stays", "prompt": "Old", "seed": 2},
     ]
     with ThreadPoolExecutor(1) as pool:
@@ -93,7 +93,7 @@ def test_streams_go_on_with_the_same_bytes_after_their_worker_was_killed(idle):
     begun = threading.Barrier(7)
 
     def read(seed):
-        events, received = idle.stream("The", seed=seed, max_new_tokens=2000), []
+        events, received = idle.stream("The", seed=seed, max_new_tokens=20_000), []
         for event in events:
             received.append(event)
             if len(received) == 20:
@@ -102,16 +102,16 @@ def test_streams_go_on_with_the_same_bytes_after_their_worker_was_killed(idle):
 
     with ThreadPoolExecutor(7) as pool:
         streams = [pool.submit(read, seed) for seed in range(6)]
-        whole = pool.submit(idle.generate, "Old", seed=77, max_new_tokens=2000)
+        whole = pool.submit(idle.generate, "Old", seed=77, max_new_tokens=20_000)
         begun.wait(60)
         os.kill(victim, signal.SIGKILL)
         for seed, stream in enumerate(streams):
             received = stream.result()
-            expected = idle.local("The", seed=seed, max_new_tokens=2000)
+            expected = idle.local("The", seed=seed, max_new_tokens=20_000)
             assert "".join(event["token"]["text"] for event in received) == expected
             assert received[-1]["generated_text"] == expected
-            assert [event["index"] for event in received] == list(range(1, 2001))
-        assert whole.result()["generated_text"] == idle.local("Old", seed=77, max_new_tokens=2000)
+            assert [event["index"] for event in received] == list(range(1, 20_001))
+        assert whole.result()["generated_text"] == idle.local("Old", seed=77, max_new_tokens=20_000)
     retried = [
         idle.metric("inkwell_retries_total", model="prose", reason=reason)
         for reason in ("broken_off", "incomplete", "silent")
