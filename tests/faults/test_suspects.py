@@ -62,7 +62,7 @@ async def text(gateway: Gateway, prompt: str, seed: int) -> str:
         gateway.models.models["prose"], gateway.settings, parameters, [prompt],
         prompt_field="inputs", tokens_field="max_new_tokens", logprobs=False,
     )  # fmt: skip
-    (job,) = gateway.jobs(made, f"r{seed}", ANYBODY, [(0, 0)])
+    (job,) = gateway.jobs(made, f"r{seed}", ANYBODY, [(0, 0)], stream=False)
     return str((await job.result())["text"])
 
 
