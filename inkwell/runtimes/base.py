@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from inkwell.errors import RuntimeUnavailable
 from inkwell.models.base import Decoder, LanguageModel
 
 
@@ -54,3 +56,15 @@ class Runtime(ABC):
             and verdict.get("passed") is True
             and verdict.get("scheme") == self.scheme
         )
+
+
+def maker_of(model: LanguageModel, makers: Mapping[type, Callable[..., Decoder]]) -> Callable[..., Decoder]:
+    """What makes decoders of the model's kind on a CPU. Raises RuntimeUnavailable."""
+    make = makers.get(type(model))
+    if make is None:
+        known = ", ".join(kind.__name__ for kind in makers)
+        raise RuntimeUnavailable(f"it knows {known}, not {type(model).__name__}")
+    device = next(model.parameters()).device
+    if device.type != "cpu":
+        raise RuntimeUnavailable(f"it runs on a CPU, and the model is on {device}")
+    return make

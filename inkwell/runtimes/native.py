@@ -10,7 +10,7 @@ from inkwell.native import build
 from inkwell.native.decoders import DECODERS
 from inkwell.native.library import open_library
 from inkwell.native.settings import from_environment
-from inkwell.runtimes.base import Runtime
+from inkwell.runtimes.base import Runtime, maker_of
 
 
 class NativeRuntime(Runtime):
@@ -18,13 +18,7 @@ class NativeRuntime(Runtime):
     scheme = 1  # raise it with every change of the core that changes logits
 
     def decoder(self, model: LanguageModel) -> Decoder:
-        make = DECODERS.get(type(model))
-        if make is None:
-            known = ", ".join(kind.__name__ for kind in DECODERS)
-            raise RuntimeUnavailable(f"it knows {known}, not {type(model).__name__}")
-        device = next(model.parameters()).device
-        if device.type != "cpu":
-            raise RuntimeUnavailable(f"it runs on a CPU, and the model is on {device}")
+        make = maker_of(model, DECODERS)
         settings = from_environment()
         library = open_library(settings)
         return make(model, library, library.choose(settings.path), torch.get_num_threads())

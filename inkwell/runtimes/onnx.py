@@ -15,7 +15,7 @@ from inkwell.onnx.decoder import check_rows
 from inkwell.onnx.gpt import OnnxGPTDecoder
 from inkwell.onnx.graph import libraries
 from inkwell.onnx.recurrent import OnnxRecurrentDecoder
-from inkwell.runtimes.base import Runtime
+from inkwell.runtimes.base import Runtime, maker_of
 
 DECODERS: dict[type, Callable[[Any, int], Decoder]] = {
     RecurrentModel: OnnxRecurrentDecoder,
@@ -29,13 +29,7 @@ class OnnxRuntime(Runtime):
 
     def decoder(self, model: LanguageModel) -> Decoder:
         libraries()
-        make = DECODERS.get(type(model))
-        if make is None:
-            known = ", ".join(kind.__name__ for kind in DECODERS)
-            raise RuntimeUnavailable(f"it knows {known}, not {type(model).__name__}")
-        device = next(model.parameters()).device
-        if device.type != "cpu":
-            raise RuntimeUnavailable(f"it runs on a CPU, and the model is on {device}")
+        make = maker_of(model, DECODERS)
         decoder = make(model, torch.get_num_threads())
         check_rows(decoder, model.vocabulary)
         return decoder
