@@ -88,7 +88,10 @@ async def models(request: Request) -> Response:
     rollout, context = _rollout(request), context_of(request)
     described = [await rollout.describe(name) for name in context.gateway.models.models]
     try:
-        archives = [entry.to_json() for entry in rollout.staging.listed()]
+        archives = [
+            {"archive": entry.archive, "model": entry.model, "version": entry.version, "sha256": entry.sha256}
+            for entry in rollout.staging.listed().values()
+        ]
     except Conflict as error:
         log.info("store_unusable", error=error.message)
         archives = []

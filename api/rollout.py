@@ -16,8 +16,9 @@ from api.endpoints import Pool, release_of
 from api.errors import Conflict, InvalidRequest, ModelNotFound, WorkersRefused
 from api.gateway import Gateway
 from api.jobs import JsonObject
-from api.staging import Listed, Staging, version_name
+from api.staging import Staging
 from api.torchserve import ManagementError, VersionState
+from deploy.archives import IndexEntry, worker_version
 
 log = structlog.get_logger("api.rollout")
 
@@ -144,8 +145,8 @@ class Rollout:
                 field="version",
             )
 
-    def _listed(self, model: str, release: str) -> Listed:
-        for entry in self.staging.listed():
+    def _listed(self, model: str, release: str) -> IndexEntry:
+        for entry in self.staging.listed().values():
             if (entry.model, entry.version) == (model, release):
                 return self.staging.check(entry.archive, model)
         raise Conflict(
@@ -162,10 +163,10 @@ class Rollout:
         await self._add_workers(entry, range(workers))
         return entry.version
 
-    async def _add_workers(self, entry: Listed, numbers: range) -> None:
+    async def _add_workers(self, entry: IndexEntry, numbers: range) -> None:
         """Register them, to be asked only once all are ready; none of them when one fails."""
         pool = self._gateway.worker.pool(entry.model)
-        names = [version_name(entry.version, worker) for worker in numbers]
+        names = [worker_version(entry.version, worker) for worker in numbers]
         for name in names:
             pool.withhold(name)
         try:
@@ -174,7 +175,7 @@ class Rollout:
             pool.withheld.difference_update(names)
             await self._gateway.catalog.state(entry.model, fresh=True)
 
-    async def _register_workers(self, entry: Listed, numbers: range) -> None:
+    async def _register_workers(self, entry: IndexEntry, numbers: range) -> None:
         done: list[tuple[str, int]] = []
         urls = self._gateway.management_urls(entry.model)
         management, wait_s = self._gateway.management, self._gateway.settings.register_s
@@ -185,7 +186,7 @@ class Rollout:
                     # Noted first: a refusal can leave a version behind that has no worker.
                     done.append((url, worker))
                     await management.register(url, folder, timeout_s=wait_s)
-                version = version_name(entry.version, worker)
+                version = worker_version(entry.version, worker)
                 await asyncio.gather(
                     *(management.ready(url, entry.model, version, timeout_s=wait_s) for url in urls)
                 )
@@ -197,9 +198,9 @@ class Rollout:
                 error, f"release {entry.version} of model {entry.model} could not be registered"
             ) from error
 
-    async def _take_back(self, entry: Listed, done: list[tuple[str, int]]) -> None:
+    async def _take_back(self, entry: IndexEntry, done: list[tuple[str, int]]) -> None:
         for url, worker in done:
-            version = version_name(entry.version, worker)
+            version = worker_version(entry.version, worker)
             try:
                 await self._gateway.management.unregister(
                     url, entry.model, version, timeout_s=self._gateway.settings.register_s
@@ -242,7 +243,7 @@ class Rollout:
         await self._gateway.catalog.state(model, fresh=True)
 
     async def _remove_worker(self, model: str, release: str, worker: int) -> None:
-        version = version_name(release, worker)
+        version = worker_version(release, worker)
         pool = self._gateway.worker.pool(model)
         leaving = pool.withhold(version)
         try:

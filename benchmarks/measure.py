@@ -88,7 +88,16 @@ def show(title: str, headings: tuple[str, ...], rows: list[tuple[object, ...]]) 
 
 RECORD = 1
 """Version of the files that `record` writes."""
-PACKAGES = ("inkwell", "torch", "numpy", "torchserve", "transformers", "ctranslate2", "llama-cpp-python")
+PACKAGES = (
+    "inkwell",
+    "torch",
+    "numpy",
+    "torchserve",
+    "onnxruntime",
+    "transformers",
+    "ctranslate2",
+    "xllamacpp",
+)
 JSON_HELP = "write every round to this file, for `inkwell bench compare`"
 
 

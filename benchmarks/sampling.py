@@ -2,11 +2,13 @@
 
 Sides, all over the same logits, with the same settings for all rows:
 
-* inkwell: penalties, filters and draw of `inkwell.sampling` with a plan made once, as in the engine;
+* inkwell: penalties, filters and draw of `inkwell.sampling` with a plan made once, as the engine has it on the
+  runtimes torch and onnx;
+* native: the C++ core's, where it can be compiled, as the engine calls it for one step;
 * Hugging Face: a list of logits processors, then softmax and `torch.multinomial`. transformers' own processors
   where it is installed, else the same steps written here;
 * full sort: one sort of all logits, filters as masks in that order, and a draw by cumulative sums;
-* others that `SIDES` names and that run here.
+* others that `SIDES` names.
 
 `÷ inkwell` is a side's time over inkwell's. The second table is what the sides take beside a decode step, without
 sampling, of the model with as many tokens, on the fastest runtime here: the goal is 10 % at most.
@@ -29,6 +31,7 @@ from torch import Tensor
 from inkwell.errors import RuntimeUnavailable
 from inkwell.models import build_model
 from inkwell.models.base import Decoder, LanguageModel
+from inkwell.running import Cursor, Runner
 from inkwell.runtimes import RUNTIMES, make_decoder
 from inkwell.sampling import Counts, Plan, SamplingParams, adjust, sample
 
@@ -65,13 +68,8 @@ Draw = Callable[[], Tensor]
 
 def inkwell(case: Case) -> Draw:
     rows, vocabulary = case.logits.shape
-    plan = Plan(
-        [SamplingParams(**{**vars(case.params), "seed": row}) for row in range(rows)],
-        vocabulary,
-        torch.device("cpu"),
-    )
-    text = torch.zeros(rows, vocabulary).scatter_add_(1, case.history, torch.ones(rows, HISTORY))
-    counts = Counts(torch.zeros(rows, vocabulary), text) if case.params.penalised else None
+    plan = Plan(seeded(case), vocabulary, torch.device("cpu"))
+    counts = counts_of(case)
     positions = torch.full((rows,), HISTORY)
 
     def draw() -> Tensor:
@@ -79,6 +77,47 @@ def inkwell(case: Case) -> Draw:
         return sample(adjust(case.logits, plan, counts), plan, positions)
 
     return draw
+
+
+def native(case: Case) -> Draw:
+    """The core draws for any logits of its vocabulary; the network that it belongs to is not run here."""
+    rows, vocabulary = case.logits.shape
+    runner = runner_of(vocabulary)
+    runner.settle([runner.manner(params, stops=False) for params in seeded(case)])
+    counts = counts_of(case)
+    which = range(rows)
+    position = HISTORY
+
+    def draw() -> Tensor:
+        nonlocal position
+        position += 1
+        cursors = [Cursor(position, 0, 0, 0, 1 << 30, 0)] * rows
+        return torch.tensor(runner.draw(case.logits, cursors, counts, which, None)[0])
+
+    return draw
+
+
+def runner_of(vocabulary: int) -> Runner:
+    """Of the smallest network with so many tokens. Raises `RuntimeUnavailable` where there is no compiler."""
+    shape = {"architecture": "recurrent", "cell": "rnn", "hidden": 16, "layers": 1, "vocabulary": vocabulary}
+    decoder, _ = make_decoder(build_model(shape).eval(), "native")
+    if decoder.runner is None:
+        raise RuntimeUnavailable("the native runtime draws no tokens here")
+    return decoder.runner
+
+
+def seeded(case: Case) -> list[SamplingParams]:
+    """The case's parameters, with a seed for each row."""
+    return [SamplingParams(**{**vars(case.params), "seed": row}) for row in range(len(case.logits))]
+
+
+def counts_of(case: Case) -> Counts | None:
+    """How often each token stands in the rows' history, where a penalty asks for it."""
+    if not case.params.penalised:
+        return None
+    rows, vocabulary = case.logits.shape
+    text = torch.zeros(rows, vocabulary).scatter_add_(1, case.history, torch.ones(rows, HISTORY))
+    return Counts(torch.zeros(rows, vocabulary), text)
 
 
 def hugging_face(case: Case) -> Draw:
@@ -176,11 +215,23 @@ def full_sort(case: Case) -> Draw:
 
 SIDES: dict[str, Callable[[Case], Draw]] = {
     "inkwell": inkwell,
+    "native": native,
     "Hugging Face": hugging_face,
     "full sort": full_sort,
 }
 """All sides; a further one is one more line. The first is what the others are compared with."""
 OURS = next(iter(SIDES))
+
+
+def sides_here() -> dict[str, Callable[[Case], Draw]]:
+    """All sides that run on this machine; what is missing is named."""
+    sides = dict(SIDES)
+    try:
+        runner_of(2)
+    except RuntimeUnavailable as error:
+        console.print(f"without the side native: {error}", style="yellow", highlight=False, markup=False)
+        del sides["native"]
+    return sides
 
 
 def repeated(draw: Draw, times: int) -> Callable[[], object]:
@@ -240,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cpu-time", action="store_true", help="only with --threads 1")
     parser.add_argument("--json", type=Path, help=JSON_HELP)
     options = parser.parse_args(arguments)
-    clock = clock_of(options)
+    clock, sides = clock_of(options), sides_here()
     torch.set_num_threads(options.threads)
     figures: list[Figure] = []
     lines: list[tuple[object, ...]] = []
@@ -250,16 +301,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figures.append(Figure(step.model, step.runtime, step.timing.seconds, step.repeats, "step"))
         for label, settings in SETTINGS.items():
             case = Case.make(options.rows, vocabulary, settings)
-            runs = {side: repeated(make(case), options.draws) for side, make in SIDES.items()}
+            runs = {side: repeated(make(case), options.draws) for side, make in sides.items()}
             times = interleaved(runs, options.rounds, clock)
             what = f"{options.rows} x {vocabulary}, {label}"
-            figures += [Figure(what, side, times[side].seconds, options.draws, "draw") for side in SIDES]
-            seconds = {side: times[side].median / options.draws for side in SIDES}
+            figures += [Figure(what, side, times[side].seconds, options.draws, "draw") for side in sides]
+            seconds = {side: times[side].median / options.draws for side in sides}
             lines.append(
                 (
                     what,
                     *(f"{value * 1e6:,.0f}" for value in seconds.values()),
-                    *(f"{seconds[side] / seconds[OURS]:.1f}x" for side in SIDES if side != OURS),
+                    *(f"{seconds[side] / seconds[OURS]:.1f}x" for side in sides if side != OURS),
                     f"±{times[OURS].spread:.0%}",
                 )
             )
@@ -268,9 +319,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             shares.append((what, model, f"{step.seconds * 1e3:.2f}", *part))
     console.print(note(options.rounds, options.cpu_time), highlight=False)
     console.print(f"Hugging Face: {whose()}", highlight=False, markup=False)
-    others = (f"{side} ÷ {OURS}" for side in SIDES if side != OURS)
-    show("Sampling, microseconds per step", ("rows x vocabulary, settings", *SIDES, *others, "spread"), lines)
-    headings = ("rows x vocabulary, settings", "decode step of", "ms", *SIDES)
+    others = (f"{side} ÷ {OURS}" for side in sides if side != OURS)
+    show("Sampling, microseconds per step", ("rows x vocabulary, settings", *sides, *others, "spread"), lines)
+    headings = ("rows x vocabulary, settings", "decode step of", "ms", *sides)
     show("Sampling beside a decode step", headings, shares)
     record(options.json, "sampling", figures, options)
 

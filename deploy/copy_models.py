@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from deploy import settings, store
+from deploy.archives import INDEX, sha256_of
 from deploy.errors import ArchiveError, DeployError, OptionError
 from deploy.models_file import ModelsFile, ModelsFileError, load
 
@@ -19,14 +20,14 @@ from deploy.models_file import ModelsFile, ModelsFileError, load
 def copy(models_file: ModelsFile, source: Path, target: Path) -> list[str]:
     """Copy what `models_file` serves; the names of the archives. Raises `DeployError`, and then writes no index."""
     index = store.read_index(source)
-    (target / store.INDEX).unlink(missing_ok=True)
+    (target / INDEX).unlink(missing_ok=True)
     for name, entry in models_file.models.items():
         archive = store.verify(source, index, entry.archive, name)
         _whole(archive.path, target / entry.archive)
         # Read again: a disk that is full or broken is noticed here and not by TorchServe.
-        if store.sha256(target / entry.archive) != archive.entry.sha256:
+        if sha256_of(target / entry.archive) != archive.entry.sha256:
             raise ArchiveError(f"{target / entry.archive}: is not what was copied; is the disk sound?")
-    _whole(source / store.INDEX, target / store.INDEX)
+    _whole(source / INDEX, target / INDEX)
     return [entry.archive for entry in models_file.models.values()]
 
 

@@ -6,40 +6,29 @@ A `.mar` is a zip file full of code that TorchServe will run. So only an archive
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-import stat
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from deploy import archives
+from deploy.archives import (
+    DAMAGE,
+    INDEX,
+    MANIFEST,
+    MODEL_CONFIG,
+    IndexEntry,
+    RefusedArchiveError,
+    worker_version,
+)
 from deploy.errors import ArchiveError, DiskFullError
 
-INDEX = "index.json"
-MANIFEST = "MAR-INF/MANIFEST.json"
-MODEL_CONFIG = "model-config.yaml"
 # Beyond what the archives unpack to: logs, TorchServe's scratch files.
 _HEADROOM = 200 * 2**20
-# Fields of the manifest that name files inside the archive.
-_PATH_FIELDS = ("handler", "serializedFile", "modelFile", "requirementsFile", "configFile")
-# What reading a damaged zip file, or the JSON in it, ends with; a nesting without end is a RuntimeError.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError, ValueError)
-
-
-@dataclass(frozen=True)
-class IndexEntry:
-    """What `index.json` says of one archive; `memory_mb` is MiB for one worker's weights and states."""
-
-    archive: str
-    sha256: str
-    model: str
-    version: str
-    memory_mb: int | None
 
 
 @dataclass(frozen=True)
@@ -56,18 +45,14 @@ def read_index(store: Path) -> dict[str, IndexEntry]:
     """Archive file name -> entry. Raises `ArchiveError` when the index is missing or malformed."""
     path = store / INDEX
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))["archives"]
-        return {
-            name: IndexEntry(name, raw["sha256"], raw["model"], str(raw["version"]), raw.get("memory_mb"))
-            for name, raw in listed.items()
-        }
+        return archives.read_index(store)
     except FileNotFoundError:
         raise ArchiveError(
             f"{path}: is missing, so no archive can be trusted. Build them with `inkwell archive --missing`."
         ) from None
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise ArchiveError(
-            f"{path}: is not an index of archives ({error!r}). Build it again with `inkwell archive`."
+            f"{path}: is not an index of archives ({error}). Build it again with `inkwell archive`."
         ) from None
 
 
@@ -80,54 +65,18 @@ def verify(store: Path, index: Mapping[str, IndexEntry], file_name: str, model: 
     entry = index.get(file_name)
     if entry is None:
         raise ArchiveError(f"{path}: is not listed in {store / INDEX}, so it was not built here. {rebuild}")
-    found = sha256(path)
-    if found != entry.sha256:
-        raise ArchiveError(
-            f"{path}: has changed since it was built (sha256 {found[:12]}…, listed {entry.sha256[:12]}…). "
-            f"{rebuild}"
-        )
-    if entry.model != model:
-        raise ArchiveError(f"{path}: holds the model {entry.model!r}, but {model!r} is expected. {rebuild}")
-    return _inspect(path, entry, rebuild)
-
-
-def _inspect(path: Path, entry: IndexEntry, rebuild: str) -> Archive:
     try:
+        archives.check_hash(path, entry)
+        if entry.model != model:
+            raise RefusedArchiveError(f"holds the model {entry.model!r}, but {model!r} is expected")
         with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                _refuse_unsafe(path, info.filename, "holds the path")
-                if stat.S_ISLNK(info.external_attr >> 16):
-                    raise ArchiveError(f"{path}: holds the link {info.filename!r}, which could lead anywhere")
-            manifest = json.loads(archive.read(MANIFEST))
+            manifest = archives.manifest_of(archive, entry.model)
             size = sum(info.file_size for info in archive.infolist())
-    except (
-        *_DAMAGE,
-        OSError,
-    ) as error:  # its hash was taken, so the file can be read; its places may be wrong
+    except RefusedArchiveError as refused:
+        raise ArchiveError(f"{path}: {refused}. {rebuild}") from None
+    except (*DAMAGE, OSError) as error:  # the file was read for its hash; places that it names may be wrong
         raise ArchiveError(f"{path}: is not a model archive ({error}). {rebuild}") from None
-    described = manifest.get("model") if isinstance(manifest, dict) else None
-    if not isinstance(described, dict):
-        raise ArchiveError(f"{path}: is not a model archive (its manifest describes no model). {rebuild}")
-    for field in _PATH_FIELDS:
-        if field in described:
-            _refuse_unsafe(path, str(described[field]), f"manifest field {field} =")
-    if described.get("modelName") != entry.model:
-        raise ArchiveError(
-            f"{path}: manifest field modelName = {described.get('modelName')!r}: must be {entry.model!r}. "
-            f"{rebuild}"
-        )
     return Archive(path, entry, manifest, size)
-
-
-def _refuse_unsafe(path: Path, name: str, what: str) -> None:
-    parts = PurePosixPath(name.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or "\0" in name:
-        raise ArchiveError(f"{path}: {what} {name!r}, which leads out of the archive")
-
-
-def worker_version(version: str, worker: int) -> str:
-    """The version that worker number `worker` (from 0) is registered as; the first is the archive's own."""
-    return version if worker == 0 else f"{version}-w{worker + 1}"
 
 
 def worker_folder(model: str, worker: int) -> str:
@@ -148,7 +97,7 @@ def unpack(archive: Archive, store: Path, model_configs: Sequence[str]) -> list[
     try:
         with zipfile.ZipFile(archive.path) as source:
             source.extractall(first)
-    except (*_DAMAGE, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+    except (*DAMAGE, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         raise ArchiveError(
             f"{archive.path}: cannot be unpacked ({error}). Build it with `inkwell archive {model}`."
         ) from None
@@ -189,12 +138,3 @@ def check_room(folder: Path, archives: list[Archive]) -> None:
             f"{folder.resolve()}: {free // 2**20} MiB free, {needed // 2**20} MiB needed. Free some room, or "
             "choose another folder with INKWELL_RUN_DIR."
         )
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

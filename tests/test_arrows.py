@@ -20,6 +20,8 @@ ARROWS = {
     "api": {"api", "deploy"},
     "deploy": {"deploy"},
 }
+# Files of deploy that the gateway's image holds.
+SHARED = ("archives", "models_file")
 WORKER_LIBRARIES = {"torch", "numpy", "tokenizers", "safetensors"}
 # Only inside functions and for type checking: the client of a served model, and a runtime; extras.
 OPTIONAL = {"inkwell/client": {"httpx", "typing_extensions"}, "inkwell/onnx": {"onnx", "onnxruntime"}}
@@ -132,12 +134,15 @@ def test_handlers_need_torch_and_the_library_only():
     assert not wrong, named(wrong)
 
 
-def test_the_gateway_takes_only_the_models_file_from_deploy():
-    wrong = [
-        item
-        for item in imports_of("api")
-        if item.root == "deploy" and not f"{item.module}.".startswith("deploy.models_file.")
-    ]
+def test_the_gateway_takes_from_deploy_only_what_its_image_holds():
+    image = (ROOT / "deploy" / "docker" / "Dockerfile.gateway").read_text(encoding="utf-8")
+    for module in SHARED:
+        assert f" deploy/{module}.py " in image
+    wrong = []
+    for item in imports_of("api"):
+        path = item.module.split(".")
+        if path[0] == "deploy" and path[1:2] not in ([module] for module in SHARED):
+            wrong.append(item)
     assert not wrong, named(wrong)
 
 
@@ -147,10 +152,11 @@ def test_the_gateways_image_needs_no_torch():
     assert not wrong, named(wrong)
 
 
-def test_the_models_file_needs_nothing_but_python():
-    source = (ROOT / "deploy" / "models_file.py").read_text(encoding="utf-8")
+@pytest.mark.parametrize("module", SHARED)
+def test_what_the_gateway_takes_from_deploy_needs_nothing_but_python(module):
+    source = (ROOT / "deploy" / f"{module}.py").read_text(encoding="utf-8")
     allowed = {*sys.stdlib_module_names, "tomllib", "tomli"}
-    wrong = [item for item in imports_in(source, "deploy/models_file.py") if item.root not in allowed]
+    wrong = [item for item in imports_in(source, f"deploy/{module}.py") if item.root not in allowed]
     assert not wrong, named(wrong)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.archives import sha256_of
 from deploy.ports import free_run
 from deploy.settings import Options
-from deploy.store import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,7 +93,7 @@ class Archives:
     def index(self, **changes: str) -> None:
         """List every archive by its present hash; `changes` replace fields of every entry."""
         listed = {
-            path.name: {"sha256": sha256(path), "model": path.stem, "version": "1.0", "memory_mb": 20}
+            path.name: {"sha256": sha256_of(path), "model": path.stem, "version": "1.0", "memory_mb": 20}
             | changes
             for path in self.store.glob("*.mar")
         }

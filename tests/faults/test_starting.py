@@ -13,7 +13,7 @@ from fault_clients import Ask, all_at_once
 from fault_stack import FaultStack, add_to_handler, e2e, until
 
 from api.keys import make_key
-from deploy.store import sha256
+from deploy.archives import sha256_of
 
 pytestmark = pytest.mark.faults
 
@@ -97,7 +97,7 @@ async def test_wrong_archives_are_refused_while_everything_else_goes_on(stacks, 
         archive.writestr("../outside.py", "raise SystemExit")
         manifest = {"model": {"modelName": "prose", "modelVersion": "2.0", "handler": "continuous.py"}}
         archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
-    list_as(store, "climbing.mar", sha256(climbing))
+    list_as(store, "climbing.mar", sha256_of(climbing))
     refusals = {name: register(name) for name in ("strange.mar", "changed.mar", "climbing.mar")}
     row.refused = len(refusals)
     row.notes["refusals"] = ", ".join(f"{name} {answer.status_code}" for name, answer in refusals.items())

@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from deploy import settings as deploy_settings
+from deploy.archives import sha256_of
 from deploy.errors import ArchiveError
-from deploy.store import read_index, sha256
+from deploy.store import read_index
 from inkwell.runtimes import AUTO
 from training.archive import archive as build
 from training.commands.common import BUNDLES, find_model, models_file, plain_errors
@@ -91,7 +92,7 @@ def _is_fresh(bundle: Path, store: Path) -> bool:
         listed = read_index(store).get(made.name)
     except ArchiveError:
         return False
-    if not made.is_file() or listed is None or listed.sha256 != sha256(made):
+    if not made.is_file() or listed is None or listed.sha256 != sha256_of(made):
         return False
     root = Path(__file__).resolve().parents[2]
     shipped = [file for kind in ("*.py", "*.cpp", "*.h") for file in (root / "inkwell").rglob(kind)]
