@@ -22,6 +22,7 @@ from training.batches import Batch, Source
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.distributed import Processes
 from training.health import Health
+from training.optimizers import make_optimizer
 from training.precision import NOT_HERE, autocast, has_bf16
 from training.recipe import FitRecipe
 
@@ -88,18 +89,6 @@ def learning_rate(fit: FitRecipe, step: int) -> float:
     reached = (step - fit.warmup) / max(1, fit.steps - fit.warmup)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, reached)))
     return fit.rate * (fit.final_rate + (1 - fit.final_rate) * cosine)
-
-
-def make_optimizer(model: nn.Module, fit: FitRecipe, device: torch.device) -> torch.optim.AdamW:
-    """AdamW; matrices decay, vectors (biases, norms) do not."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() >= 2]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": fit.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    fused = device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(groups, lr=fit.rate, betas=(0.9, fit.beta2), fused=fused)
 
 
 @torch.no_grad()

@@ -41,6 +41,7 @@ class FitRecipe:
     randomise: Literal["none", "shift", "chunk", "random"] = "shift"  # order of a stream's windows
     carry: bool = True  # recurrent models keep their state from window to window
     fresh: float = 0.03  # share of rows whose carried state is cleared before a window
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for matrices inside the network
     rate: float = 2e-3
     warmup: int = 50
     final_rate: float = 0.05  # share of `rate` at the end of the cosine

@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from training.batches import DocumentWindows, StreamReading
 from training.distributed import Processes, processes
 from training.errors import DataError, UserError
-from training.loop import Progress, Total, Trainer, evaluate, learning_rate, make_optimizer, pick_device
+from training.loop import Progress, Total, Trainer, evaluate, learning_rate, pick_device
+from training.optimizers import make_optimizer
 from training.recipe import FitRecipe
 from training.settings import process_group
 
@@ -149,6 +150,8 @@ class BrokenOffError(Exception):
             {"randomise": "chunk", "carry": False},
         ),
         ("documents", {**toys.GPT, "dropout": 0.2}, {"carry": False, "ema": 0.95}),
+        ("stream", {**toys.LSTM, "dropout": 0.2}, {"optimizer": "muon"}),
+        ("documents", toys.GPT, {"carry": False, "optimizer": "muon", "ema": 0.9}),
         ("documents", toys.GPT, {"accumulate": 4, "patience": 9}),
     ],
 )

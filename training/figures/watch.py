@@ -18,7 +18,7 @@ from training.batches import Batch, DocumentWindows, Source, StreamWindows
 from training.errors import TrainingError
 from training.figures.samples import sample
 from training.health import SATURATED
-from training.loop import make_optimizer
+from training.optimizers import make_optimizer
 from training.prepare import prepare, windows
 from training.recipe import FitRecipe, recipe_from
 
