@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ log = structlog.get_logger("api.worker")
 
 # Failures that say nothing against the machine they came from.
 _BLAMELESS = ("overloaded", "interrupted")
+
+_parsed = functools.lru_cache(maxsize=1024)(httpx.URL)
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,10 @@ class WorkerClient:
         self._tracing = tracing
         self._pools: dict[str, Pool] = {}
         limits = httpx.Limits(max_connections=4096, keepalive_expiry=30)
+        # httpx's own transport looks at every connection for every queued request.
+        self._transport = transport or AiohttpTransport(limits=limits, trust_env=False)
         self.client = httpx.AsyncClient(
-            # httpx's own transport looks at every connection for every queued request.
-            transport=transport or AiohttpTransport(limits=limits, trust_env=False),
+            transport=self._transport,
             timeout=httpx.Timeout(options.describe_s, connect=options.connect_s),
         )
         self._background: set[asyncio.Task[None]] = set()
@@ -262,22 +266,27 @@ class WorkerClient:
 
     async def _read(self, model: str, target: Target, exchange: Exchange) -> None:
         jobs = list(exchange.open.values())
-        body = orjson.dumps({"jobs": [job.wire() for job in jobs]})
         timeout = httpx.Timeout(self._options.liveness_s, connect=self._options.connect_s)
         with self._tracing.dispatch(model, target, jobs) as trace_headers:
+            request = httpx.Request(
+                "POST",
+                _parsed(url_of(target, model)),
+                content=orjson.dumps({"jobs": [job.wire() for job in jobs]}),
+                headers={**JSON, **trace_headers},
+                extensions={"timeout": timeout.as_dict()},
+            )
             try:
-                async with self.client.stream(
-                    "POST",
-                    url_of(target, model),
-                    content=body,
-                    headers={**JSON, **trace_headers},
-                    timeout=timeout,
-                ) as response:
+                # Past the client, which would look after cookies, redirects and passwords. There are none, and it
+                # takes as long for that as the transport for the exchange.
+                response = await self._transport.handle_async_request(request)
+                try:
                     if response.status_code != httpx.codes.OK:
                         raise Broken(failure_of(response.status_code, await response.aread()))
                     # Read on after the last end: behind the terminating chunk the connection can be used again.
                     async for line in lines_of(response.aiter_raw()):
                         exchange.line(line)
+                finally:
+                    await response.aclose()
             except httpx.ReadTimeout as error:
                 raise Broken(Failure(Kind.BROKEN, "silent", "no sign of life from the worker")) from error
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:

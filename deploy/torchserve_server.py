@@ -91,6 +91,10 @@ def command(java: Java, config: Path, store: Path, scratch: Path) -> list[str]:
         f"-Dlog4j.configurationFile=file://{_LOG_CONFIG}",
         f"-Djava.io.tmpdir={scratch}",
         "-Xmx512m",
+        # It only passes bytes on. The optimising compiler and a collector with threads of its own would take more
+        # processor time from the workers than they ever save.
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
         "-cp",
         str(package / "frontend" / "*"),

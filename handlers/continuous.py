@@ -43,6 +43,9 @@ class ContinuousHandler:
         )
         engine.warm_up()
         self._desk = Desk(engine, float(settings.get("slice_ms", 20)) / 1000)
+        # TorchServe logs two lines in every call, and its front end reads each of them.
+        logging.getLogger().setLevel(logging.WARNING)
+        logger.setLevel(logging.INFO)
         logger.info("model %s is ready on %s by %s", bundle.config.name, device, engine.runtime)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

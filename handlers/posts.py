@@ -210,20 +210,23 @@ def _answer(post: Post, end: Event) -> Event:
     }
 
 
+_HAND = {"id": "single", "stream": False}
+
+
 def _single(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A job from a body written by hand."""
+    """A job from a body written by hand. Its text comes as a whole, so nobody reads along."""
     if "context" in values or not values:
         extra = sorted(set(values) - {"context"})
         if extra:
             raise ValueError(f"{extra[0]!r} cannot stand beside 'context'")
-        return {"id": "single", "prompt": values.get("context") or None}
+        return {**_HAND, "prompt": values.get("context") or None}
     if "inputs" in values:
         extra = sorted(set(values) - {"inputs", "parameters"})
         parameters = values.get("parameters") or {}
         if extra or not isinstance(parameters, dict):
             raise ValueError("a body with 'inputs' may have 'parameters', an object, and nothing else")
-        return {"id": "single", "prompt": values["inputs"], **parameters}
-    return {"id": "single", **values}
+        return {**_HAND, "prompt": values["inputs"], **parameters}
+    return {**_HAND, **values}
 
 
 def _read(body: Any) -> Mapping[str, Any]:

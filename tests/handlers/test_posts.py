@@ -115,10 +115,19 @@ def test_the_same_id_in_two_posts_is_two_jobs(front):
 
 
 def test_what_ends_in_its_first_turn_is_a_whole_answer_of_lines(front):
-    front.post("p", {"jobs": [job("a")]})
+    front.post("p", {"jobs": [job("a", stream=False)]})
     front.turn()
     assert front.last["p"] is None
     assert front.types["p"] == ["application/x-ndjson"]
+
+
+def test_a_lone_stream_gives_its_first_token_in_a_turn_of_its_own(front):
+    front.post("p", {"jobs": [job("a")]})
+    front.turn()
+    (tokens,) = (event for event in front.events("p") if event["event"] == "tokens")
+    assert len(tokens["ids"]) == 1
+    front.finish()
+    assert front.events("p")[-1]["event"] == "end"
 
 
 def test_what_goes_on_is_a_stream_that_ends_with_its_last_job(slow):

@@ -454,6 +454,21 @@ def test_the_first_token_is_heard_of_before_the_slice_is_over(bundles: dict[str,
     assert 10 < sum(len(e["ids"]) for e in sink if e["event"] == "tokens") < 50
 
 
+def test_news_does_not_wait_for_the_slice_when_the_first_token_came_too_early(
+    bundles: dict[str, Bundle],
+) -> None:
+    clock = Clock(0.0)
+    engine = TextEngine(bundles["char_bundle"], clock=clock)
+    sink: list[Event] = []
+    for name in "ab":
+        engine.submit({"id": name, "prompt": "T", "max_new_tokens": 2000}, sink)
+    clock.tick = 0.00001
+    began = clock.now
+    engine.advance(seconds=0.1, least=0.002)
+    assert any(event["event"] == "tokens" for event in sink)
+    assert 0.002 <= clock.now - began < 0.02
+
+
 def test_log_probabilities_and_alternatives_are_the_models(stories: TextEngine) -> None:
     events = run(
         stories,
