@@ -462,10 +462,10 @@ def test_news_does_not_wait_for_the_slice_when_the_first_token_came_too_early(
     sink: list[Event] = []
     for name in "ab":
         engine.submit({"id": name, "prompt": "T", "max_new_tokens": 400}, sink)
-    clock.tick = 0.0001
+    clock.tick, began = 0.0001, clock.now
     engine.advance(seconds=0.1, least=0.002)
-    # the whole texts would fit into the slice, going by this clock
-    assert [event["event"] for event in sink] == ["start", "start", "tokens", "tokens"]
+    assert any(event["event"] == "tokens" for event in sink)
+    assert 0.002 <= clock.now - began < 0.01
 
 
 def test_log_probabilities_and_alternatives_are_the_models(stories: TextEngine) -> None:
