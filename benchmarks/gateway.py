@@ -19,24 +19,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import re
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-import psutil
 import torch
 from measure import console, machine, show
+from serving.asking import crowd
+from serving.stack import Stack, installed
 
 from api.exchange import Exchange, lines_of
 from api.jobs import Job
@@ -64,88 +60,6 @@ class Round:
     @property
     def cpu(self) -> float:
         return self.gateway_cpu + self.worker_cpu
-
-
-@dataclass
-class Stack:
-    """The addresses of gateway and TorchServe, and their processes."""
-
-    gateway: str
-    worker: str
-    gateway_process: psutil.Process
-    worker_process: psutil.Process
-    sizes: list[int] = field(default_factory=list)  # of the dispatches made here
-
-    def cpu(self) -> tuple[float, float]:
-        """CPU seconds so far of the gateway, and of TorchServe with its workers."""
-        workers = [self.worker_process, *self.worker_process.children(recursive=True)]
-        return _seconds(self.gateway_process), sum(map(_seconds, workers))
-
-
-def _seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` free ports in a row."""
-    while True:
-        first = free_port()
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-
-
-def _listening(port: int) -> psutil.Process:
-    owner = next(
-        c.pid for c in psutil.net_connections("tcp") if c.laddr.port == port and c.status == "LISTEN"
-    )
-    return psutil.Process(owner)
-
-
-@contextlib.contextmanager
-def stack(*models: str) -> Iterator[Stack]:
-    """Gateway and TorchServe with these models, without keys; ended afterwards."""
-    port, worker_port = free_port(), free_ports(5)
-    # What is set for the gateway that people run must not change what is measured.
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("INKWELL_")}
-    with tempfile.TemporaryDirectory(prefix="inkwell-bench-") as folder:
-        base = [sys.executable, "-m", "training"]
-        where = ["--run-dir", f"{folder}/run"]
-        start = [*base, "serve", "--detach", "--models", ",".join(models), "--port", str(port), *where]
-        start += ["--worker-port", str(worker_port), "--log-dir", f"{folder}/logs"]
-        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, env=plain)
-        try:
-            yield Stack(
-                f"http://127.0.0.1:{port}",
-                f"http://127.0.0.1:{worker_port}",
-                _listening(port),
-                _listening(worker_port),
-            )
-        finally:
-            subprocess.run([*base, "stop", *where], check=True, stdout=subprocess.DEVNULL, env=plain)
-
-
-async def crowd(count: int, in_flight: int, one: Callable[[int], Awaitable[None]]) -> list[float]:
-    """Run `one(0) … one(count − 1)`, `in_flight` at a time; seconds of each."""
-    latencies: list[float] = []
-    numbers = iter(range(count))
-
-    async def client() -> None:
-        for number in numbers:
-            started = time.perf_counter()
-            await one(number)
-            latencies.append(time.perf_counter() - started)
-
-    await asyncio.gather(*(client() for _ in range(in_flight)))
-    return latencies
 
 
 class Ways:
@@ -299,7 +213,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    with stack(options.model) as servers:
+    with installed(options.model) as servers:
         rounds = asyncio.run(compare(options, servers))
     most = ceiling(options)
     rows: list[tuple[object, ...]] = []

@@ -27,6 +27,7 @@ from inkwell.engine import Engine, Request
 from inkwell.errors import RuntimeUnavailable
 from inkwell.models import build_model
 from inkwell.models.gpt import GPTModel
+from inkwell.running import MOST_STEPS
 from inkwell.runtimes import RUNTIMES, make_decoder
 from inkwell.sampling import SamplingParams
 from training.precision import has_bf16
@@ -62,7 +63,7 @@ def inkwell(runtime: str, model: GPTModel) -> Generator:
             sampling = SamplingParams(seed=row, temperature=setting.temperature, top_k=setting.top_k)
             engine.submit(Request(str(row), (1,), sampling, tokens, stops_at_end=False))
         while not engine.idle:
-            for emission in engine.step():
+            for emission in engine.run(MOST_STEPS):
                 texts[int(emission.request_id)].extend(emission.tokens)
         return texts
 

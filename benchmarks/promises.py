@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from gateway import stack
 from measure import console, machine, show
 from rich.markup import escape
+from serving.stack import installed
 
 from inkwell.bundle import open_bundle
 
@@ -237,7 +237,7 @@ def main() -> None:
     parser.add_argument("--rejected", type=int, default=2_000)
     parser.add_argument("--unique", type=int, default=1_500)
     options = parser.parse_args()
-    with stack("names", "stories") as servers:
+    with installed("names", "stories") as servers:
         rows = asyncio.run(count_all(servers.gateway, options))
     console.print(machine(), highlight=False)
     show("What was promised, and how often it was not kept", ("model", "promise", "answers", "broken"), rows)

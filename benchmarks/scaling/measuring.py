@@ -16,8 +16,9 @@ import aiohttp
 import numpy as np
 import psutil
 import torch
-from gateway import Stack, crowd, stack
 from measure import console, machine
+from serving.asking import crowd
+from serving.stack import Stack, installed
 
 from api.gateway import Gateway
 from api.settings import Settings
@@ -89,7 +90,7 @@ def measure() -> Measured:
     torch.set_num_threads(1)
     steps = {rows: _step(rows) for rows in _ROWS}
     row_s, step_s = np.polyfit(list(steps), list(steps.values()), 1)
-    with stack(MODEL) as servers:
+    with installed(MODEL) as servers:
         costs, checks = asyncio.run(_served(servers, max(float(step_s), 0.0), max(float(row_s), 0.0)))
     day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     found = Measured(machine(), day, round(os.getloadavg()[1], 1), costs, steps, checks)

@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,21 @@ class Direct(Way):
 
     def _job(self, tokens: int, seed: int) -> dict[str, Any]:
         return {"prompt": self._asked.prompt, **self._asked.parameters(tokens, seed)}
+
+
+async def crowd(count: int, in_flight: int, one: Callable[[int], Awaitable[None]]) -> list[float]:
+    """Run `one(0) … one(count − 1)`, `in_flight` at a time; seconds of each."""
+    latencies: list[float] = []
+    numbers = iter(range(count))
+
+    async def client() -> None:
+        for number in numbers:
+            started = time.perf_counter()
+            await one(number)
+            latencies.append(time.perf_counter() - started)
+
+    await asyncio.gather(*(client() for _ in range(in_flight)))
+    return latencies
 
 
 @contextlib.asynccontextmanager

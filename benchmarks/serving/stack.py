@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from gateway import Stack, free_port, free_ports
 
 from inkwell.bundle import Bundle, BundleConfig, open_bundle
 from inkwell.models import build_model, model_settings
@@ -29,6 +30,66 @@ slots = {slots}
 max_new_tokens = 100000
 queue_tokens = 100000000
 """
+
+
+@dataclass
+class Stack:
+    """The addresses of gateway and TorchServe, and their processes."""
+
+    gateway: str
+    worker: str
+    gateway_process: psutil.Process
+    worker_process: psutil.Process
+    sizes: list[int] = field(default_factory=list)  # of the dispatches made here
+
+    def cpu(self) -> tuple[float, float]:
+        """CPU seconds so far of the gateway, and of TorchServe with its workers."""
+        workers = [self.worker_process, *self.worker_process.children(recursive=True)]
+        return _seconds(self.gateway_process), sum(map(_seconds, workers))
+
+
+def _seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` free ports in a row."""
+    while True:
+        first = free_port()
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+
+
+@contextlib.contextmanager
+def installed(*models: str) -> Iterator[Stack]:
+    """Gateway and TorchServe with these models, without keys; ended afterwards."""
+    port, worker_port = free_port(), free_ports(5)
+    # What is set for the gateway that people run must not change what is measured.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("INKWELL_")}
+    with tempfile.TemporaryDirectory(prefix="inkwell-bench-") as folder:
+        base = [sys.executable, "-m", "training"]
+        where = ["--run-dir", f"{folder}/run"]
+        start = [*base, "serve", "--detach", "--models", ",".join(models), "--port", str(port), *where]
+        start += ["--worker-port", str(worker_port), "--log-dir", f"{folder}/logs"]
+        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, env=plain)
+        try:
+            yield Stack(
+                f"http://127.0.0.1:{port}",
+                f"http://127.0.0.1:{worker_port}",
+                listening(port),
+                listening(worker_port),
+            )
+        finally:
+            subprocess.run([*base, "stop", *where], check=True, stdout=subprocess.DEVNULL, env=plain)
 
 
 def random_bundle(settings: dict[str, object], path: Path) -> Path:

@@ -37,7 +37,7 @@ def found():
     return {
         (first, "gateway"): Seen(2, [1.0, 1.0], [[0.01, 0.03], [0.02, 0.04]]),
         (first, "TorchServe"): Seen(2, [1.0, 1.0], [[0.01, 0.01], [0.01, 0.02]]),
-        (whole, "gateway"): Seen(16, [2.0, 2.0], [[0.5] * 16] * 2),
+        (whole, "gateway"): Seen(16, [2.0, 2.0], [[0.5] * 16] * 2, [0.002] * 2),
         (whole, "TorchServe"): Seen(16, [4.0, 4.0], [[1.0] * 16] * 2),
         (whole, ENGINE): Seen(32, [2.0, 2.0]),
     }
@@ -48,9 +48,22 @@ def test_tables_compare_the_ways_and_give_the_share_of_the_engine(found):
         ("first token, 8 in flight", "20.0", "40.0", "10.0", "20.0", "2.00")
     ]
     rows = {row[1]: row[2:] for row in latency.rates_table(found)}
-    assert rows["gateway"] == ("8.0", "512", "50%", "500.0", "500.0")
+    assert rows["gateway"] == ("8.0", "512", "50%", "500.0", "500.0", "2.00")
     assert rows["TorchServe"][2] == "25%"
-    assert rows[ENGINE] == ("16.0", "1,024", "100%", "", "")
+    assert rows[ENGINE] == ("16.0", "1,024", "100%", "", "", "")
+
+
+def test_a_crowd_is_compared_with_fewer():
+    found = {
+        (Load(WHOLE, flight, 64), "gateway"): Seen(count, [seconds], [[1.0]], [cpu])
+        for flight, count, seconds, cpu in (
+            (32, 64, 1.0, 0.002),
+            (64, 128, 1.0, 0.003),
+            (512, 1024, 10.0, 0.0024),
+        )
+    }
+    said = latency.crowd_note(found)
+    assert said.startswith("512 in flight: 0.80 of the tokens/s of 64, 1.20 of")
 
 
 def test_figures_are_seconds_of_rounds(found):
