@@ -69,17 +69,34 @@ static void multiply(const Matrix& matrix, const Quantised& rows, int count, Sta
     }
 }
 
+// One product and sum, in registers. The empty instructions keep the compiler from leaving any out, and from
+// keeping sums in memory.
+static inline void spin_once(__m256i& sum, __m256i& w, __m256i x) {
+  asm volatile("" : "+x"(w));
+  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w, x));
+  asm volatile("" : "+x"(sum));
+}
+
+// One product and sum, in registers. The empty instructions keep the compiler from leaving any out, and from
+// keeping sums in memory.
+static inline void spin_once(__m256i& sum, __m256i& w, __m256i x) {
+  asm volatile("" : "+x"(w));
+  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w, x));
+  asm volatile("" : "+x"(sum));
+}
+
 static int64_t spin(int64_t loops) {
-  __m256i sums[12], w = _mm256_set1_epi16(3);
+  __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a, e = a, f = a, g = a, h = a, w = _mm256_set1_epi16(3);
   const __m256i x = _mm256_set1_epi16(1);
-  for (int i = 0; i < 12; ++i) sums[i] = _mm256_setzero_si256();
   for (int64_t loop = 0; loop < loops; ++loop) {
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; ++i) {
-      asm volatile("" : "+x"(w));  // or all but one product would be left out
-      sums[i] = _mm256_add_epi32(sums[i], _mm256_madd_epi16(w, x));
-    }
+    spin_once(a, w, x);
+    spin_once(b, w, x);
+    spin_once(c, w, x);
+    spin_once(d, w, x);
+    spin_once(e, w, x);
+    spin_once(f, w, x);
+    spin_once(g, w, x);
+    spin_once(h, w, x);
   }
-  for (int i = 0; i < 12; ++i) asm volatile("" : : "x"(sums[i]));
-  return loops * 12 * 16;
+  return loops * 8 * 16;
 }
