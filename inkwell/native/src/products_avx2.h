@@ -77,14 +77,6 @@ static inline void spin_once(__m256i& sum, __m256i& w, __m256i x) {
   asm volatile("" : "+x"(sum));
 }
 
-// One product and sum, in registers. The empty instructions keep the compiler from leaving any out, and from
-// keeping sums in memory.
-static inline void spin_once(__m256i& sum, __m256i& w, __m256i x) {
-  asm volatile("" : "+x"(w));
-  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w, x));
-  asm volatile("" : "+x"(sum));
-}
-
 static int64_t spin(int64_t loops) {
   __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a, e = a, f = a, g = a, h = a, w = _mm256_set1_epi16(3);
   const __m256i x = _mm256_set1_epi16(1);
