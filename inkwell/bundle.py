@@ -170,7 +170,8 @@ def load_bundle(path: Path, device: str | torch.device = "cpu") -> Bundle:
     if expected != len(categories):
         raise BundleError(f"{path}: categories.json has {len(categories)} names, config.json says {expected}")
     _check_shapes(model, shapes)
-    model = build_model(config.model, "config.json, model")
+    with _Unfilled():
+        model = build_model(config.model, "config.json, model")
     _load_weights(model, path / "weights.safetensors")
     metrics = _read_json(path / "metrics.json") if (path / "metrics.json").is_file() else {}
     if not isinstance(metrics, dict):
@@ -232,8 +233,8 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves out what fills parameters with random numbers: there is nothing to fill, and torch would load its
-    compiler for it, which takes a second."""
+    """Leaves out what fills parameters with random numbers: a file's take their place, or there is nothing to fill
+    and torch would load its compiler for it. Either takes a second."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -244,6 +245,9 @@ class _Unfilled(TorchFunctionMode):
             or getattr(func, "__module__", "") == "torch.nn.init"
         ):
             return args[0] if args else kwargs["tensor"]
+        if func is torch.linalg.qr:
+            # what `orthogonal_` makes of a matrix with no more columns than rows; only the shapes matter
+            return args[0], args[0][: args[0].shape[1]]
         return func(*args, **kwargs)
 
 

@@ -57,6 +57,14 @@ def test_a_bundle_comes_back_as_it_was(bundle_path: Path, tmp_path: Path) -> Non
         assert (tmp_path / "again" / name).read_bytes() == (bundle_path / name).read_bytes()
 
 
+def test_a_model_is_not_filled_with_random_numbers_before_its_weights_are_read(
+    bundle_path: Path,
+) -> None:
+    before = torch.get_rng_state()
+    load_bundle(bundle_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_saving_replaces_an_older_bundle_and_leaves_nothing_beside_it(
     char_bundle: Path, tmp_path: Path
 ) -> None:
