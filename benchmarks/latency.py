@@ -138,7 +138,8 @@ async def measure(
     asked = Asked(bundle.config.name, prompt_of(bundle, options), options.temperature, options.top_k)
     engine = in_process(bundle, asked, options)
     found: dict[tuple[Load, str], Seen] = {}
-    connector = aiohttp.TCPConnector(limit=options.long + max(WHOLE_FLIGHTS) + 8)
+    # Servers close what is idle for 5 seconds, as connections are while the engine has its turn.
+    connector = aiohttp.TCPConnector(limit=options.long + max(WHOLE_FLIGHTS) + 8, keepalive_timeout=2)
     timeout = aiohttp.ClientTimeout(total=120)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         ways: list[Way] = [Gateway(session, servers.gateway, asked), Direct(session, servers.worker, asked)]
@@ -162,8 +163,6 @@ async def measure(
                     seen = found.setdefault((load, ENGINE), Seen())
                     seen.count = max(count, load.in_flight)
                     seconds = engine(load, seen.count)
-                    # Servers have closed connections that were idle meanwhile: time to hear of it.
-                    await asyncio.sleep(0.1)
                     if number:
                         seen.seconds.append(seconds)
     return found
