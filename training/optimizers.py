@@ -96,8 +96,28 @@ def orthogonal(matrix: Tensor) -> Tensor:
     if tall:
         x = x.mT
     x = x / x.norm().clamp(min=1e-7)
+    x = _turned(x) if x.shape[1] >= 2 * x.shape[0] and not x.is_cuda else _iterated(x)
+    return (x.mT if tall else x).to(matrix.dtype)
+
+
+def _iterated(x: Tensor) -> Tensor:
     for _ in range(_ITERATIONS):
         square = x @ x.mT
         # a·x + (b·s + c·s²)·x with s = x·xᵀ
         x = torch.addmm(x, torch.addmm(square, square, square, beta=_B, alpha=_C), x, beta=_A)
-    return (x.mT if tall else x).to(matrix.dtype)
+    return x
+
+
+def _turned(x: Tensor) -> Tensor:
+    """The same for x (m, n) with n of 2·m and more, with fewer operations: every iteration multiplies x from the
+    left by a polynomial p of s = x·xᵀ, and s by p², so only matrices (m, m) are iterated. In bf16 s would be too
+    coarse."""
+    square = x @ x.mT
+    eye = torch.eye(len(x), dtype=x.dtype, device=x.device)
+    whole = eye
+    for left in reversed(range(_ITERATIONS)):
+        step = torch.addmm(square, square, square, beta=_B, alpha=_C) + _A * eye
+        whole = step @ whole
+        if left:
+            square = step @ square @ step
+    return whole @ x

@@ -11,7 +11,7 @@ from torch import nn
 
 from inkwell.models import LanguageModel, build_model
 from training.errors import UserError
-from training.optimizers import MARK, Muon, inner_matrices, make_optimizer, orthogonal
+from training.optimizers import MARK, Muon, _iterated, inner_matrices, make_optimizer, orthogonal
 from training.recipe import FitRecipe, load_recipe
 
 CPU = torch.device("cpu")
@@ -55,6 +55,14 @@ def test_all_directions_of_an_orthogonal_update_are_about_as_long(
     assert 0.6 < float(lengths.min()) <= float(lengths.max()) < 1.3
     # and they are the directions of the matrix
     assert torch.allclose(u.mT @ found @ v.mT, torch.diag(torch.diag(u.mT @ found @ v.mT)), atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(20, 40), (20, 90), (90, 20)])
+def test_long_matrices_take_a_shorter_way_to_the_same(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    long = matrix.mT if shape[0] > shape[1] else matrix
+    usual = _iterated(long / long.norm())
+    assert torch.allclose(orthogonal(matrix), usual.mT if shape[0] > shape[1] else usual, atol=1e-4)
 
 
 def test_an_update_of_nothing_is_nothing() -> None:
