@@ -16,19 +16,19 @@ On a machine with other work, `--cpu-time` with one thread counts what this proc
 of what passed on the wall. Other work still takes its share of caches, memory and, between two threads of one core,
 of everything.
 
-    inkwell bench engine [--rounds 5] [--tokens 64] [--threads 2] [--only lstm] [--cpu-time]
+    inkwell bench engine [--rounds 5] [--tokens 64] [--threads 2] [--only lstm] [--cpu-time] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import torch
-from measure import console, interleaved, machine, show
+from measure import JSON_HELP, Figure, clock_of, console, interleaved, note, record, show
 
 from inkwell.engine import Engine, Request
 from inkwell.errors import RuntimeUnavailable
@@ -195,16 +195,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="models whose name holds this")
     parser.add_argument("--cpu-time", action="store_true", help="only with --threads 1")
+    parser.add_argument("--json", type=Path, help=JSON_HELP)
     options = parser.parse_args()
-    if options.cpu_time and options.threads > 1:
-        parser.error("--cpu-time adds up what threads spend side by side; use it with --threads 1")
-    clock = time.process_time if options.cpu_time else time.perf_counter
+    clock = clock_of(options)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     runtimes = [name for name in RUNTIMES if available(name)]
     lines: list[tuple[object, ...]] = []
     passes: list[tuple[object, ...]] = []
     roofs: list[tuple[object, ...]] = []
+    figures: list[Figure] = []
     peak = Machine(open_library(), options.threads, clock) if "native" in runtimes else None
     most = 0.0 if peak is None else peak.products_per_second()
     for name, settings in MODELS.items():
@@ -229,6 +229,11 @@ def main() -> None:
             speed = {side: rows * count / timing.median for side, timing in times.items()}
             step = {runtime: times[f"step of {runtime}"].median / count for runtime in runtimes}
             slowness = (f"{step[side] / step[runtimes[0]]:.1f}x" for side in runtimes[1:])
+            figures += [
+                Figure(f"{name}, {rows} rows", side, timing.seconds, rows * count, "token")
+                for side, timing in times.items()
+                if not side.startswith("step of")
+            ]
             rest = 1 - step[runtimes[0]] * speed[runtimes[0]] / rows
             passes.append(
                 (name, rows, *(f"{step[side] * 1e3:.3f}" for side in runtimes), *slowness, f"{rest:.0%}")
@@ -244,8 +249,7 @@ def main() -> None:
             )
             if peak is not None:
                 roofs.append(roof(name, rows, weights, step["native"], reading, most))
-    seconds = "processor seconds" if options.cpu_time else "seconds on the wall"
-    console.print(f"{machine()}; {seconds}, {options.rounds} rounds", highlight=False)
+    console.print(note(options.rounds, options.cpu_time), highlight=False)
     if peak is not None:
         console.print(
             f"native: {open_library().paths[0]}, int8 peak {2 * most / 1e9:,.0f} GOP/s", highlight=False
@@ -273,6 +277,7 @@ def main() -> None:
             ("model", "rows", "ms", "MB of weights", "GB/s", "of", "GOP/s", "of", "share of roofline"),
             roofs,
         )
+    record(options.json, "engine", figures, options)
 
 
 def available(runtime: str) -> bool:
