@@ -59,7 +59,7 @@ def draw(groups: dict[str, dict[str, Figure]], note: str, path: Path) -> None:
         bars = axes.bar(places, rates, WIDTH / len(sides), label=side, yerr=(below, above), ecolor="#555")
         axes.bar_label(bars, [f"{rate:,.0f}" for rate in rates], rotation=90, padding=4, fontsize=7)
     axes.set_yscale("log")
-    axes.margins(y=0.12)
+    axes.margins(y=0.2)
     axes.set_ylabel(f"{unit}s per second")
     axes.set_xticks(range(len(groups)), list(groups), rotation=30, ha="right", fontsize=8)
     axes.legend(fontsize=8)
