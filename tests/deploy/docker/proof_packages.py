@@ -15,11 +15,14 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR = "http://deb.debian.org/debian"
 
 
-def fetch(suite: str, packages: tuple[str, ...], folder: Path) -> None:
-    """Unpack `packages` of the Debian release `suite` into `folder`/root, downloading them once."""
-    done = folder / "fetched"
+def fetch(suite: str, packages: tuple[str, ...], folder: Path) -> Path:
+    """Unpack `packages` of the Debian release `suite` into `folder`/root, downloading them once.
+
+    Returns the folder of their programs.
+    """
+    done, programs = folder / "fetched", folder / "root" / "usr" / "bin"
     if done.exists() and done.read_text() == f"{suite} {packages}":
-        return
+        return programs
     for path in ("lists/partial", "cache/archives/partial", "debs", "root", "parts"):
         (folder / path).mkdir(parents=True, exist_ok=True)
     sources = folder / "sources.list"
@@ -37,3 +40,4 @@ def fetch(suite: str, packages: tuple[str, ...], folder: Path) -> None:
     for package in sorted((folder / "debs").glob("*.deb")):
         subprocess.run(["dpkg", "-x", package, folder / "root"], check=True)
     done.write_text(f"{suite} {packages}", encoding="utf-8")
+    return programs

@@ -54,14 +54,13 @@ def kustomize(proof_folder: Path, debian: None) -> list[str]:
     for program, verb in (("kustomize", "build"), ("kubectl", "kustomize")):
         if found := shutil.which(program):
             return [found, verb]
-    proof_packages.fetch("trixie", ("kustomize",), proof_folder / "kustomize")
-    return [str(proof_folder / "kustomize/root/usr/bin/kustomize"), "build"]
+    programs = proof_packages.fetch("trixie", ("kustomize",), proof_folder / "kustomize")
+    return [str(programs / "kustomize"), "build"]
 
 
 @pytest.fixture(scope="session")
 def prometheus(proof_folder: Path, debian: None) -> Path:
     """The folder of the programs `prometheus` and `promtool`."""
-    proof_packages.fetch("bookworm", ("prometheus",), proof_folder / "prometheus")
-    programs = proof_folder / "prometheus/root/usr/bin"
+    programs = proof_packages.fetch("bookworm", ("prometheus",), proof_folder / "prometheus")
     subprocess.run([programs / "promtool", "--version"], check=True, capture_output=True)
     return programs
