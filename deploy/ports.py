@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import secrets
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 from deploy.errors import OptionError, PortTakenError
+
+# Below it live services that people know by their ports.
+_LEAST = 10_000
 
 
 @dataclass(frozen=True)
@@ -101,10 +106,25 @@ def holder_of(number: int) -> str | None:
 
 
 def free_run(length: int, host: str = "127.0.0.1") -> int:
-    """The first of `length` consecutive ports that are all free at this moment."""
+    """The first of `length` consecutive ports that are all free at this moment.
+
+    Taken from outside the range of which the system gives outgoing connections their ports: one of those may
+    take a free port in the moment before a server binds it.
+    """
+    low, high = _outgoing_ports()
+    firsts = [*range(_LEAST, low - length + 1), *range(high + 1, 65536 - length + 1)]
+    # Somebody may let outgoing connections have every port.
+    firsts = firsts or list(range(_LEAST, 65536 - length + 1))
     while True:
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            first = int(probe.getsockname()[1])
-        if first + length <= 65536 and all(is_free(host, first + n) for n in range(length)):
+        first = secrets.choice(firsts)
+        if all(is_free(host, first + n) for n in range(length)):
             return first
+
+
+def _outgoing_ports() -> tuple[int, int]:
+    """The first and the last port that outgoing connections get."""
+    try:
+        first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    except FileNotFoundError:  # not Linux: the range that IANA names for it, RFC 6335, section 6
+        return 49152, 65535
+    return int(first), int(last)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from deploy.ports import free_run
 from inkwell.bundle import Bundle, BundleConfig, open_bundle
 from inkwell.models import build_model, model_settings
 from inkwell.tokenizer import CharTokenizer
@@ -53,26 +53,16 @@ def _seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` free ports in a row."""
-    while True:
-        first = free_port()
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
+def free_ports() -> tuple[int, int]:
+    """A port for the gateway, and the first of the five for TorchServe."""
+    first = free_run(6)
+    return first, first + 1
 
 
 @contextlib.contextmanager
 def installed(*models: str) -> Iterator[Stack]:
     """Gateway and TorchServe with these models, without keys; ended afterwards."""
-    port, worker_port = free_port(), free_ports(5)
+    port, worker_port = free_ports()
     # What is set for the gateway that people run must not change what is measured.
     plain = {name: value for name, value in os.environ.items() if not name.startswith("INKWELL_")}
     with tempfile.TemporaryDirectory(prefix="inkwell-bench-") as folder:
@@ -114,7 +104,7 @@ def random_bundle(settings: dict[str, object], path: Path) -> Path:
 def served(path: Path, runtime: str, threads: int, slots: int) -> Iterator[tuple[Bundle, Stack]]:
     """The bundle at `path`, and the gateway and TorchServe that serve it; both are ended afterwards."""
     bundle = open_bundle(path)
-    port, worker_port = free_port(), free_ports(5)
+    port, worker_port = free_ports()
     # What is set for the gateway that people run must not change what is measured.
     plain = {
         name: value

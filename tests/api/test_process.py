@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,11 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+from deploy.ports import free_run
 
 
 @pytest.fixture
@@ -28,7 +23,7 @@ def run(make_settings, worker):
     processes = []
 
     def start(*arguments, port_argument=False, **environment):
-        port = free_port()
+        port = free_run(1)
         settings = make_settings()
         values = {
             "INKWELL_PORT": str(port),

@@ -24,6 +24,7 @@ from api.keys import make_key
 from api.sessions import Memory, Sessions, fingerprint
 from api.settings import Settings
 from api.shared_sessions import SharedSessionsError, redis_sessions
+from deploy.ports import free_run
 
 KEY = ("ada", "names", "s")
 OTHER = ("bob", "names", "s")
@@ -145,9 +146,7 @@ class RealStore:
     """A `redis-server` that keeps nothing on disk."""
 
     def __init__(self):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_run(1)
         self.start()
 
     def start(self):

@@ -118,10 +118,8 @@ def make_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
     def make(models: str, **changes: object) -> Options:
         (tmp_path / "models.toml").write_text(models, encoding="utf-8")
-        worker_port = free_run(5)
-        port = free_run(1)
-        while worker_port <= port <= worker_port + 4:
-            port = free_run(1)
+        port = free_run(6)
+        worker_port = port + 1
         standard: dict[str, object] = {
             "models_file": tmp_path / "models.toml",
             "model_store": tmp_path / "model_store",

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 
 import pytest
 
+from deploy import ports
 from deploy.errors import OptionError, PortTakenError
 from deploy.ports import Port, check, free_run, holder_of, is_free
 
@@ -44,4 +46,29 @@ def test_host_that_cannot_be_bound_is_an_option_error(host: str) -> None:
 
 def test_free_run_is_free_throughout() -> None:
     first = free_run(5)
+    assert all(is_free("127.0.0.1", first + n) for n in range(5))
+
+
+def test_free_run_keeps_clear_of_outgoing_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "_outgoing_ports", lambda: (10_020, 65_520))
+    for _ in range(50):
+        first = free_run(5)
+        assert 10_000 <= first <= 10_015 or 65_521 <= first <= 65_531
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the range is read from Linux's own file")
+def test_outgoing_connections_get_their_ports_from_the_range_that_is_kept_clear() -> None:
+    low, high = ports._outgoing_ports()
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        for _ in range(20):
+            with socket.create_connection(server.getsockname()) as outgoing:
+                assert low <= outgoing.getsockname()[1] <= high
+
+
+def test_free_run_where_every_port_may_be_outgoing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "_outgoing_ports", lambda: (1024, 65535))
+    first = free_run(5)
+    assert 10_000 <= first <= 65531
     assert all(is_free("127.0.0.1", first + n) for n in range(5))

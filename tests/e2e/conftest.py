@@ -101,10 +101,8 @@ class Stack:
 
     def start(self) -> State:
         """Serve in the foreground of a process of its own, and wait until every model is ready."""
-        self.worker_port = free_run(5)
-        self.port = free_run(1)
-        while self.worker_port <= self.port < self.worker_port + 5:
-            self.port = free_run(1)
+        self.port = free_run(6)
+        self.worker_port = self.port + 1
         ports = ("--port", str(self.port), "--worker-port", str(self.worker_port))
         with (self.folder / "serve.log").open("w") as log:
             self.process = subprocess.Popen(

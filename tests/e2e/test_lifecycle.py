@@ -9,6 +9,8 @@ from hashlib import sha256
 import httpx
 import pytest
 
+from deploy.ports import free_run
+
 pytestmark = pytest.mark.e2e
 ASK = {"seed": 11, "max_new_tokens": 200}
 
@@ -48,7 +50,7 @@ def test_a_taken_port_is_named_with_its_holder_and_the_way_out(own_stack, stack)
     assert done.returncode == 4
     assert f"port {stack.port} (gateway) is taken by process" in done.stderr
     assert "--port" in done.stderr
-    done = own_stack.inkwell("serve", "--port", stack.port + 7, "--worker-port", stack.worker_port)
+    done = own_stack.inkwell("serve", "--port", free_run(1), "--worker-port", stack.worker_port)
     assert done.returncode == 4
     assert f"port {stack.worker_port} (TorchServe inference) is taken" in done.stderr
     assert "--worker-port" in done.stderr

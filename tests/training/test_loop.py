@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from deploy.ports import free_run
 from training.batches import DocumentWindows, StreamReading
 from training.distributed import Processes, processes
 from training.errors import DataError, UserError
@@ -350,13 +350,6 @@ def test_devices_are_picked_by_name_or_by_what_is_there() -> None:
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else pick_device().type)
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
-
-
 @pytest.mark.slow
 def test_two_processes_fit_what_one_process_fits(tmp_path: Path) -> None:
     done = subprocess.run(
@@ -364,7 +357,7 @@ def test_two_processes_fit_what_one_process_fits(tmp_path: Path) -> None:
             *(sys.executable, "-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=2"),
             *(
                 "--master-addr=127.0.0.1",
-                f"--master-port={free_port()}",
+                f"--master-port={free_run(1)}",
                 str(HERE / "ddp_fit.py"),
                 str(tmp_path),
             ),

@@ -69,10 +69,8 @@ def served(folder: Path, bundles: tuple[Path, ...]) -> Iterator[Served]:
         for bundle in bundles:
             archive(bundle, folder / "model_store")
     (folder / "models.toml").write_text(MODELS, encoding="utf-8")
-    worker_port = free_run(5)
-    port = free_run(1)
-    while worker_port <= port <= worker_port + 4:
-        port = free_run(1)
+    port = free_run(6)
+    worker_port = port + 1
     program = [sys.executable, "-m", "training"]
     where = ["--run-dir", str(folder / "run")]
     words = [
