@@ -116,7 +116,7 @@ def free_run(length: int, host: str = "127.0.0.1") -> int:
     # Somebody may let outgoing connections have every port.
     firsts = firsts or list(range(_LEAST, 65536 - length + 1))
     while True:
-        first = secrets.choice(firsts)
+        first: int = secrets.choice(firsts)
         if all(is_free(host, first + n) for n in range(length)):
             return first
 
