@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from inkwell.config import check
 from inkwell.linear import RowLinear, row_sigmoid
 from inkwell.models.base import Decoder, LanguageModel, Output, State, loss_of
+from inkwell.models.rotary import rotate, rotated_heads, rotations
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "swish": F.silu}
 _ROW_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -100,8 +101,7 @@ class Block(nn.Module):
         mod_a = None if mods is None else (mods[:, None, 0], mods[:, None, 1])
         mod_f = None if mods is None else (mods[:, None, 2], mods[:, None, 3])
         qkv = self.qkv(self.norm_attention(x, mod_a)).view(B, T, 3, config.heads, config.head_width)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
-        q, k = rotate(q, *rotation), rotate(k, *rotation)
+        q, k, v = rotated_heads(qkv, *rotation)  # each (B, H, T, D)
         rate = config.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate, is_causal=mask is None)
         y = y.transpose(1, 2).reshape(B, T, C)
@@ -173,20 +173,6 @@ class GPTModel(LanguageModel):
 
     def decoder(self) -> GPTDecoder:
         return GPTDecoder(self)
-
-
-def rotations(positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (T, width/2) of rotary positions (T,)."""
-    rates = 10000.0 ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
-    angles = positions[:, None].float() * rates
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn pairs (first half, second half) of the last dimension of x (…, T, D) by their angles."""
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
 def banded(length: int, window: int, device: torch.device) -> Tensor:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from inkwell.models.base import State
-from inkwell.models.gpt import Block, GPTConfig, GPTModel, Norm, rotations
+from inkwell.models.gpt import Block, GPTConfig, GPTModel, Norm
+from inkwell.models.rotary import rotations
 from inkwell.onnx.decoder import OnnxDecoder
 from inkwell.onnx.graph import Graph, Shape
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from inkwell.bundle import Bundle
-from inkwell.models.gpt import Block, GPTModel, banded, rotate, rotations
+from inkwell.models.gpt import Block, GPTModel, banded
+from inkwell.models.rotary import rotate, rotations
 from inkwell.models.window import SelfAttention, WindowModel
 from training.figures.album import Album, canvas
 from training.figures.inside import condition_of, labels_of, write

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inkwell.models.gpt import GPTModel, rotate, rotations
+from inkwell.models.gpt import GPTModel
 from inkwell.models.recurrent import RecurrentModel
+from inkwell.models.rotary import rotate, rotations
 
 
 def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
