@@ -16,7 +16,8 @@ On a machine with other work, `--cpu-time` with one thread counts what this proc
 of what passed on the wall. Other work still takes its share of caches, memory and, between two threads of one core,
 of everything.
 
-    inkwell bench engine [--rounds 5] [--tokens 64] [--threads 2] [--only lstm] [--cpu-time] [--json FILE]
+    inkwell bench engine [--rounds 5] [--tokens 64] [--threads 2] [--only lstm] [--runtimes native torch] [--cpu-time]
+                         [--json FILE]
 """
 
 from __future__ import annotations
@@ -86,6 +87,15 @@ MODELS: dict[str, dict[str, Any]] = {
         "heads": 12,
         "width": 768,
         "window": 128,
+        "vocabulary": 8000,
+    },
+    "souls gpt 12x1024, V 8000": {
+        "architecture": "gpt",
+        "layers": 12,
+        "heads": 16,
+        "width": 1024,
+        "window": 64,
+        "activation": "swish",
         "vocabulary": 8000,
     },
 }
@@ -194,13 +204,16 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="models whose name holds this")
+    parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=RUNTIMES, help="only these")
     parser.add_argument("--cpu-time", action="store_true", help="only with --threads 1")
     parser.add_argument("--json", type=Path, help=JSON_HELP)
     options = parser.parse_args()
     clock = clock_of(options)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    runtimes = [name for name in RUNTIMES if available(name)]
+    runtimes = [name for name in RUNTIMES if name in options.runtimes and available(name)]
+    if not runtimes:
+        parser.error(f"--runtimes {' '.join(options.runtimes)}: none of them runs here")
     lines: list[tuple[object, ...]] = []
     passes: list[tuple[object, ...]] = []
     roofs: list[tuple[object, ...]] = []
