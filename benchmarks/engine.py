@@ -16,8 +16,8 @@ On a machine with other work, `--cpu-time` with one thread counts what this proc
 of what passed on the wall. Other work still takes its share of caches, memory and, between two threads of one core,
 of everything.
 
-    inkwell bench engine [--rounds 5] [--tokens 64] [--threads 2] [--only lstm] [--runtimes native torch] [--cpu-time]
-                         [--json FILE]
+    inkwell bench engine [--rounds 5] [--tokens 64] [--threads 2] [--only lstm] [--runtimes native torch]
+                         [--cpu-time] [--json FILE]
 """
 
 from __future__ import annotations

@@ -135,6 +135,7 @@ def _bundle(
             "characters": prepared.corpus.characters,
             "sha256": prepared.corpus.sha256,
             "copies_left_out": prepared.splits.copies,
+            "held_out_and_trained_on": prepared.splits.shared,
         },
     }
     if prepared.validation is not None:

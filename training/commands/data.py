@@ -16,7 +16,7 @@ from training.commands.data_common import fetch_corpus, plain_errors
 from training.data.corpus import Kind, save_jsonl
 from training.data.load import load_reported
 from training.data.sources import SOURCES_DIR, find_source, list_sources
-from training.data.split import SplitOptions, split
+from training.data.split import Copies, SplitOptions, split
 from training.data.stats import describe
 from training.settings import Settings
 
@@ -113,11 +113,14 @@ def split_command(
     by_group: Annotated[
         bool, typer.Option("--by-group", help="The groups train, val and test are the parts already.")
     ] = False,
+    copies: Annotated[
+        Copies, typer.Option(help="Out before documents are split, or kept as published figures keep them.")
+    ] = "out",
     kind: Annotated[Kind | None, typer.Option(help="Read as stream or documents.")] = None,
 ) -> None:
     """Cut a corpus into train, validation and test parts that share no text."""
     corpus, _ = load_reported(path, kind)
-    parts = split(corpus, SplitOptions(val, test, seed, holdout, by_group))
+    parts = split(corpus, SplitOptions(val, test, seed, holdout, by_group, copies))
     table = Table("part", "documents", "characters", "sha256", box=None, pad_edge=False)
     for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
         if part is not None:
@@ -129,3 +132,5 @@ def split_command(
         console.print(
             f"left out: {parts.copies} copies, {parts.leaking} that stand in the held-out group too"
         )
+    if parts.shared:
+        console.print(f"{parts.shared} held-out documents are trained on as well", style="yellow")

@@ -4,31 +4,39 @@ A stream is cut by position: the end of every document is held back, as the publ
 books do (first 90 % train, last 10 % validation). Documents are split by their *key*, the text without
 regard to case and spacing: all documents of one key lie on the same side, and exact copies are left out
 first. The side of a key depends only on the seed and the key, not on the order of the documents.
+
+`copies = "kept"` is for comparing with published figures that did neither: it shuffles the documents as they
+are, so that a copy of a held-out one may be trained on; `Splits.shared` counts those.
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from training.data.corpus import Corpus, Document
 from training.errors import UserError
 
 PARTS = ("train", "val", "test")
+Copies = Literal["out", "kept"]
 
 
 @dataclass(frozen=True)
 class SplitOptions:
     """val, test: fractions of characters (stream) or of keys (documents). holdout: the group to test on.
-    by_group: the corpus has been split already, and the groups `train`, `val` and `test` are its parts."""
+    by_group: the corpus has been split already, and the groups `train`, `val` and `test` are its parts.
+    copies: of documents, `out` before they are split, or `kept`, on whichever side they come to lie."""
 
     val: float = 0.1
     test: float = 0.0
     seed: int = 42
     holdout: str | None = None
     by_group: bool = False
+    copies: Copies = "out"
 
     def __post_init__(self) -> None:
         for field in ("val", "test"):
@@ -41,18 +49,23 @@ class SplitOptions:
             raise UserError("holdout names the test set already; test must be 0")
         if self.by_group and self.holdout is not None:
             raise UserError("by_group takes all parts from the groups; holdout must not be given")
+        if self.copies not in ("out", "kept"):
+            raise UserError(f"copies is {self.copies!r}; allowed are out, kept")
+        if self.copies == "kept" and (self.by_group or self.holdout is not None):
+            raise UserError("copies = 'kept' shuffles all documents; holdout and by_group must not be given")
 
 
 @dataclass(frozen=True)
 class Splits:
     """Parts of one corpus; a part whose fraction is 0 is None. `copies` documents were left out as copies,
-    `leaking` because their key stands in the held-out group."""
+    `leaking` because their key stands in the held-out group. `shared` held-out ones are trained on as well."""
 
     train: Corpus
     val: Corpus | None
     test: Corpus | None
     copies: int = 0
     leaking: int = 0
+    shared: int = 0
 
 
 def key_of(text: str) -> str:
@@ -67,7 +80,9 @@ def split(corpus: Corpus, options: SplitOptions | None = None) -> Splits:
         return _by_group(corpus, options)
     if options.holdout is not None:
         return _hold_out(corpus, options)
-    return _split_stream(corpus, options) if corpus.kind == "stream" else _split_documents(corpus, options)
+    if corpus.kind == "stream":
+        return _split_stream(corpus, options)
+    return _split_documents(corpus, options) if options.copies == "out" else _shuffled(corpus, options)
 
 
 def _needed(corpus: Corpus, documents: Iterable[Document], suffix: str) -> Corpus:
@@ -114,6 +129,18 @@ def _split_documents(corpus: Corpus, options: SplitOptions) -> Splits:
     for key, document in unique:
         parts[side.get(key, "train")].append(document)
     return _splits(corpus, parts, options, copies)
+
+
+def _shuffled(corpus: Corpus, options: SplitOptions) -> Splits:
+    """As makemore's lectures split their names: `random.shuffle` after `random.seed`, then cut."""
+    documents = list(corpus.documents)
+    random.Random(options.seed).shuffle(documents)
+    val_at = int((1 - options.val - options.test) * len(documents))
+    test_at = int((1 - options.test) * len(documents))
+    parts = {"train": documents[:val_at], "val": documents[val_at:test_at], "test": documents[test_at:]}
+    trained = {key_of(document.text) for document in parts["train"]}
+    shared = sum(key_of(document.text) in trained for name in ("val", "test") for document in parts[name])
+    return replace(_splits(corpus, parts, options, copies=0), shared=shared)
 
 
 def _count(keys: int, fraction: float) -> int:

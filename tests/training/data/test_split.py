@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -42,9 +43,9 @@ def test_no_name_lies_on_two_sides_and_none_is_lost(
 
 
 @given(_names, st.randoms())
-def test_side_of_a_name_does_not_depend_on_the_order(documents: list[Document], random: object) -> None:
+def test_side_of_a_name_does_not_depend_on_the_order(documents: list[Document], order: random.Random) -> None:
     shuffled = list(documents)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    order.shuffle(shuffled)
     one, two = (split(Corpus("documents", tuple(d), "c")) for d in (documents, shuffled))
     assert one.val is not None
     assert two.val is not None
@@ -65,6 +66,23 @@ def test_seed_decides_and_repeats() -> None:
     first, again, other = (split(names(50), SplitOptions(seed=seed)) for seed in (1, 1, 2))
     assert first == again
     assert first.val != other.val
+
+
+def test_copies_are_kept_and_counted_where_published_figures_keep_them() -> None:
+    twice = names(500)
+    twice = replace(twice, documents=twice.documents * 2)
+    parts = split(twice, SplitOptions(val=0.1, test=0.1, copies="kept"))
+    assert parts.val is not None
+    assert parts.test is not None
+    assert (len(parts.train), len(parts.val), len(parts.test)) == (800, 100, 100)
+    trained = {document.text for document in parts.train.documents}
+    assert parts.shared == sum(d.text in trained for d in (*parts.val.documents, *parts.test.documents)) > 100
+    assert parts.copies == 0
+    # The lectures' own lines.
+    words = [document.text for document in twice.documents]
+    random.seed(42)
+    random.shuffle(words)
+    assert [document.text for document in parts.test.documents] == words[int(0.9 * len(words)) :]
 
 
 def test_split_does_not_change_between_releases() -> None:
@@ -120,9 +138,12 @@ def test_unknown_group_is_refused_with_the_known_ones() -> None:
         ({"test": -0.1}, "test is -0.1"),
         ({"val": 0.5, "test": 0.5}, "leave nothing"),
         ({"holdout": "b", "test": 0.1}, "test must be 0"),
+        ({"copies": "some"}, "copies is 'some'; allowed are out, kept"),
+        ({"copies": "kept", "holdout": "b"}, "holdout and by_group must not be given"),
+        ({"copies": "kept", "by_group": True}, "holdout and by_group must not be given"),
     ],
 )
-def test_bad_fractions_are_refused(options: dict[str, float], message: str) -> None:
+def test_bad_fractions_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SplitOptions(**options)  # type: ignore[arg-type]
 
