@@ -17,18 +17,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
 
 from inkwell import courses, searching
-from inkwell.barring import allowed_of, masks_of
-from inkwell.beams import Top
+from inkwell.drawing import Drawer
 from inkwell.errors import EngineFull
 from inkwell.models.base import Decoder, State
-from inkwell.request import FINISHED, UNDRAWN, BeamSettings, Constraint, Emission, Hypothesis, Request, Stats
-from inkwell.rows import Row, Rows, Search
+from inkwell.request import FINISHED, BeamSettings, Constraint, Emission, Hypothesis, Request, Stats
+from inkwell.rows import Row, Rows
 from inkwell.running import MOST_STEPS, Runner
-from inkwell.sampling import Plan, Trace, adjust, log_probabilities, sample, trace
-from inkwell.tokenizer import END_ID
 
 __all__ = [
     "FINISHED",
@@ -60,8 +56,8 @@ class Engine:
         self._device = device or torch.device("cpu")
         self._waiting: deque[Request] = deque()
         self._rows = Rows(decoder, slots, vocabulary, self._device)
-        self._plan: Plan | None = None
         self._runner = decoder.runner
+        self._drawer = Drawer(self._rows, self._runner, vocabulary, self._device)
         self._settled = False  # whether the runner knows the rows in use
         self._alone = False  # whether several steps may be made at a time
         self._pace = 0.0  # seconds per step, lately
@@ -141,8 +137,12 @@ class Engine:
         emissions: list[Emission] = []
         self._expire(emissions)
         self._admit()
-        if not self._rows.used:
-            return emissions
+        if self._rows.used:
+            self._advance(most, emissions)
+        self.stats.tokens += sum(len(emission.tokens) for emission in emissions)
+        return emissions
+
+    def _advance(self, most: int, emissions: list[Emission]) -> None:
         started = self._clock()
         n = len(self._rows.used)
         self._settle()
@@ -158,7 +158,6 @@ class Engine:
         self.stats.steps += done
         self.stats.row_steps += n * done
         self.stats.busy += took
-        return emissions
 
     def _settle(self) -> None:
         if self._settled:
@@ -172,7 +171,6 @@ class Engine:
     def _run(self, runner: Runner, steps: int, emissions: list[Emission]) -> int:
         done, written = courses.run(self._rows, runner, steps)
         for row, tokens, logs, finished in written:
-            self.stats.tokens += len(tokens)
             emissions.append(Emission(row.request.id, tokens, finished, logs))
         for row in [one.row for one in written if one.finished is not None]:
             self._free(row)
@@ -189,7 +187,11 @@ class Engine:
         sampling = [row.draws and not row.pending for row in rows]
         searches = [search for search in self._rows.searches if search.ready]
         if any(sampling) or searches:
-            self._draw(logits, sampling, searches, emissions)
+            found, done = self._drawer.draw(logits, sampling, searches)
+            emissions.extend(found)
+            for row in done:  # only now, since freeing moves rows
+                self._free(row)
+                self.stats.finished += 1
 
     def _leading(self) -> Iterator[Row]:
         """One row of each active request."""
@@ -211,7 +213,7 @@ class Engine:
         for row in reversed(leading):
             if row.request.deadline is not None and row.request.deadline <= now:
                 if row.search is not None:
-                    emissions.extend(self._told(row.search, "deadline"))
+                    emissions.extend(searching.told(row.search, "deadline"))
                 else:
                     emissions.append(Emission(row.request.id, (), "deadline"))
                 self._free(row)
@@ -228,128 +230,5 @@ class Engine:
 
     def _changed(self) -> None:
         """Other rows are in use, or they stand elsewhere."""
-        self._plan = None
+        self._drawer.changed()
         self._settled = False
-
-    def _guide(self, raw: Tensor) -> Tensor:
-        """Logits (n, V) with those of guided rows moved away from their shadows'."""
-        rows = self._rows.used
-        places = {id(row): index for index, row in enumerate(rows)}
-        pairs = [
-            (index, places[id(row.shadow)], row.request.guidance)
-            for index, row in enumerate(rows)
-            if row.shadow is not None
-        ]
-        if not pairs:
-            return raw
-        own, shadows, strengths = (list(part) for part in zip(*pairs, strict=True))
-        without = raw[shadows]
-        strength = torch.tensor(strengths, dtype=raw.dtype, device=self._device)[:, None]
-        return raw.index_put(
-            (torch.tensor(own, device=self._device),), without + strength * (raw[own] - without)
-        )
-
-    def _draw(
-        self, raw: Tensor, sampling: list[bool], searches: list[Search], emissions: list[Emission]
-    ) -> None:
-        rows = self._rows.used
-        raw = self._guide(raw)
-        masks = masks_of(rows, sampling, self.vocabulary, self._device)
-        adjusted = raw
-        # a runner adjusts for itself
-        if self._runner is None or searches or any(row.request.trace for row in rows):
-            counts = self._rows.counts if self._planned().penalised else None
-            adjusted = adjust(
-                raw, self._planned(), counts, allowed_of(rows, sampling, masks, self.vocabulary, self._device)
-            )
-        done: list[Row] = []
-        if any(sampling):
-            tokens, logs = self._tokens(raw, adjusted, sampling, masks)
-            drawn = torch.tensor(tokens, dtype=torch.long, device=self._device)
-            ready = [index for index, one in enumerate(sampling) if one]
-            counted = [index for index in ready if rows[index].request.sampling.penalised]
-            if counted:
-                self._rows.count(torch.tensor(counted, device=self._device), drawn[counted])
-            for index in reversed(ready):
-                emission = self._take(index, tokens[index], logs[index], raw, adjusted)
-                emissions.append(emission)
-                if emission.finished is not None:
-                    done.append(rows[index])
-        for search in searches:
-            if searching.lengthen(self._rows, search, raw, adjusted):
-                emissions.extend(self._told(search))
-                done.append(search.rows[0])
-        for row in done:  # only now, since freeing moves rows
-            self._free(row)
-            self.stats.finished += 1
-
-    def _tokens(
-        self, raw: Tensor, adjusted: Tensor, sampling: list[bool], masks: dict[int, Tensor]
-    ) -> tuple[list[int], list[float]]:
-        """A token for every row, and log-probabilities, of rows that want them; those of rows that are not drawn
-        mean nothing."""
-        rows = self._rows.used
-        logs = [0.0] * len(rows)
-        if self._runner is None:
-            positions = [row.request.position + len(row.text) for row in rows]
-            tokens = sample(
-                adjusted, self._planned(), torch.tensor(positions, dtype=torch.long, device=self._device)
-            ).tolist()
-        else:
-            which = [index for index, one in enumerate(sampling) if one]
-            allowed = None
-            if masks:
-                allowed = torch.ones((len(which), self.vocabulary), dtype=torch.bool)
-                for place, index in enumerate(which):
-                    if index in masks:
-                        allowed[place] = masks[index]
-            cursors, _ = courses.cursors_of(rows)
-            tokens = [END_ID] * len(rows)
-            found = self._runner.draw(raw, cursors, self._rows.all_counts, which, allowed)
-            for index, token, log in zip(which, *found, strict=True):
-                tokens[index], logs[index] = token, log
-        own = [index for index, row in enumerate(rows) if row.request.logprobs and self._runner is None]
-        for index, row in enumerate(rows):
-            if sampling[index] and row.request.constraint is not None:
-                written = row.request.constraint.instead(tokens[index])
-                if written != tokens[index]:
-                    tokens[index] = written
-                    own.append(index)
-        if own:
-            chosen = torch.tensor([tokens[index] for index in own], dtype=torch.long, device=self._device)
-            for index, log in zip(own, log_probabilities(raw[own], chosen).tolist(), strict=True):
-                logs[index] = log
-        return tokens, logs
-
-    def _told(self, search: Search, broken_off: str | None = None) -> list[Emission]:
-        """The texts of a search that is over."""
-        emissions = searching.told(search, broken_off)
-        self.stats.tokens += sum(len(emission.tokens) for emission in emissions)
-        return emissions
-
-    def _planned(self) -> Plan:
-        """How the rows in use are sampled by torch."""
-        if self._plan is None:
-            rows = self._rows.used
-            asked = [row.draws or row.search is not None for row in rows]
-            params = [row.request.sampling if own else UNDRAWN for row, own in zip(rows, asked, strict=True)]
-            self._plan = Plan(params, self.vocabulary, self._device)
-        return self._plan
-
-    def _take(self, index: int, token: int, log: float, raw: Tensor, adjusted: Tensor) -> Emission:
-        row = self._rows.used[index]
-        request = row.request
-        explained: Trace | None = None
-        top: Top = ()
-        if request.trace:
-            explained = trace(raw, adjusted, self._planned(), index, token)
-        if request.top_n_tokens:
-            top = searching.likeliest(raw[index : index + 1], request.top_n_tokens)[0]
-        row.text.append(token)
-        self._rows.chosen(row, token)
-        if request.constraint is not None:
-            request.constraint.advance(token)
-        self.stats.tokens += 1
-        finished = courses.ended(request, len(row.text), token)
-        logprobs = (log,) if request.logprobs else ()
-        return Emission(request.id, (token,), finished, logprobs, top, explained)
