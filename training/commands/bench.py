@@ -18,6 +18,7 @@ _SHARED = "measure.py"
 
 @plain_errors
 def bench(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Which one, or `list`.")] = "list",
     arguments: Annotated[list[str] | None, typer.Argument(help="Its own options; --help shows them.")] = None,
 ) -> None:
@@ -32,6 +33,11 @@ def bench(
     Exit codes: 0 done, 1 `compare` found something slower, 2 no such benchmark or bad options.
     """
     known = {file.stem: file for file in sorted(FOLDER.glob("*.py")) if file.name != _SHARED}
+    # `--help` after a name belongs to the benchmark, so it is not an option of this command.
+    if name in ("--help", "-h"):
+        context.get_help()
+        typer.echo()
+        name = "list"
     if name == "list":
         for stem, file in known.items():
             typer.echo(f"{stem:12} {_first_line(file)}")

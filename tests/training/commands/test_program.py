@@ -23,9 +23,7 @@ def verbs(command=None, words=()):
             found += verbs(command.get_command(None, name), (*words, name))
         if not command.invoke_without_command:
             return found
-    # `bench` hands --help on to the benchmark.
-    own = command.context_settings.get("help_option_names") != []
-    return [*found, words] if own and words else found
+    return [*found, words] if words else found
 
 
 def test_the_verbs_are_found():
@@ -39,6 +37,18 @@ def test_every_verb_shows_examples_of_itself(program, words):
     shown = program.succeed(*words, "--help").stdout
     assert "Example" in shown
     assert f"inkwell {' '.join(words)}" in shown
+
+
+def test_help_after_the_name_of_a_benchmark_is_the_benchmarks_own(program):
+    assert "compare" in program.succeed("bench", "-h").stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "training", "bench", "compare", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "usage: compare.py" in done.stdout
 
 
 def test_without_a_verb_help_is_shown(program):
