@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import uvicorn
@@ -38,6 +39,9 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
     logs.configure(settings.log_level)
+    # What is loaded stays. Looking for garbage among it again and again costs every request.
+    gc.collect()
+    gc.freeze()
     uvicorn.run(
         app,
         host=settings.host,

@@ -94,3 +94,15 @@ def test_a_bad_setting_ends_the_process_with_its_name(run):
     assert errors.decode().splitlines() == [
         "setting deadline_s: Input should be greater than 0; got '-1'",
     ]
+
+
+def test_what_is_loaded_is_no_longer_searched_for_garbage(run):
+    process, _ = run(
+        "-c",
+        "import api.__main__ as a, gc; a.uvicorn.run = check; a.main()".replace(
+            "check", "lambda *_, **__: print(gc.get_freeze_count(), file=a.sys.stderr)"
+        ),
+    )
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert int(errors) > 10_000
