@@ -30,7 +30,7 @@ from inkwell.models.gpt import GPTModel
 from inkwell.running import MOST_STEPS
 from inkwell.runtimes import RUNTIMES, make_decoder
 from inkwell.sampling import SamplingParams
-from training.precision import has_bf16
+from training.device import has_bf16
 
 INSTALL = "in an environment of its own: pip install --editable . -r benchmarks/requirements.txt"
 SHAPES = ("gpt 6x384, V 4000", "gpt 12x768, V 8000")

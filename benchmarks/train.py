@@ -28,8 +28,9 @@ from tutorials.training import NanoGPT, Recurrent, loop
 
 from inkwell.models import build_model
 from training.batches import StreamWindows
-from training.loop import Progress, Trainer
-from training.precision import has_bf16
+from training.device import has_bf16
+from training.loop import Trainer
+from training.progress import Progress
 from training.recipe import FitRecipe
 
 OURS = "inkwell"

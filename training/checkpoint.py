@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,9 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from training.errors import DataError
-
-if TYPE_CHECKING:
-    from training.loop import Fitted
+from training.progress import Fitted
 
 
 @dataclass
@@ -63,8 +61,6 @@ def load_checkpoint(
 
     `shapes` are those of the tensors that must be there. Raises DataError.
     """
-    from training.loop import Fitted
-
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata()

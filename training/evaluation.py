@@ -12,10 +12,11 @@ from inkwell.novelty import NoveltyIndex, memorisation
 from inkwell.session import Event, TextEngine
 from training.classifier import Classifier
 from training.data.split import key_of
+from training.device import pick_device
 from training.errors import DataError
-from training.loop import evaluate, pick_device
 from training.prepare import Prepared, byte_count, prepare, windows
 from training.recipe import Recipe, recipe_from, with_corpus
+from training.scoring import evaluate
 
 Figures = dict[str, dict[str, Any]]
 MOST_JUDGED = 2000

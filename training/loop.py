@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,142 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from inkwell.models import IGNORE, LanguageModel, detach_carry
+from training.average import Average, copy_into
 from training.batches import Batch, Source
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.device import NOT_HERE, autocast, has_bf16
 from training.distributed import Processes
 from training.health import Health
-from training.optimizers import make_optimizer
-from training.precision import NOT_HERE, autocast, has_bf16
+from training.optimizers import learning_rate, make_optimizer
+from training.progress import Fitted, Progress
 from training.recipe import FitRecipe
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the callback hears of after every step. Losses in nats per token; None when not measured."""
-
-    step: int
-    steps: int
-    loss: float
-    rate: float
-    tokens_per_second: float
-    validation: float | None = None
-    best: float | None = None
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass
-class Fitted:
-    """How training went. `curve`: (step, train loss, validation loss) at each evaluation."""
-
-    steps: int
-    best: float
-    best_step: int
-    seconds: float
-    tokens: int
-    stopped_early: bool
-    curve: list[tuple[int, float, float]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Total:
-    """Sum of losses over a set: nats, and counted targets."""
-
-    nats: float
-    targets: int
-
-    @property
-    def per_token(self) -> float:
-        return self.nats / self.targets if self.targets else math.nan
-
-    def bits_per_byte(self, size: int) -> float:
-        """The whole loss in bits over the UTF-8 bytes of the text."""
-        return self.nats / math.log(2) / size
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """`auto`: CUDA, else MPS, else CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def learning_rate(fit: FitRecipe, step: int) -> float:
-    """Linear warm-up, then a cosine down to `final_rate` of the peak (Loshchilov and Hutter 2017)."""
-    if step < fit.warmup:
-        return fit.rate * (step + 1) / fit.warmup
-    reached = (step - fit.warmup) / max(1, fit.steps - fit.warmup)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, reached)))
-    return fit.rate * (fit.final_rate + (1 - fit.final_rate) * cosine)
-
-
-@torch.no_grad()
-def evaluate(
-    model: LanguageModel,
-    source: Source,
-    device: torch.device,
-    most_tokens: int | None = None,
-    bf16: bool = False,
-) -> Total:
-    """Loss over a source's first epoch, state carried where the windows go on; at most about `most_tokens`."""
-    was_training = model.training
-    model.eval()
-    nats, targets, carry = 0.0, 0, None
-    with autocast(device, bf16):
-        for batch in source.epoch(0):
-            output = model(
-                batch.ids.to(device),
-                condition=None if batch.condition is None else batch.condition.to(device),
-                carry=carry if batch.goes_on else None,
-            )
-            carry = output.carry
-            wanted = batch.targets.to(device).flatten()
-            losses = nn.functional.cross_entropy(
-                output.logits.float().flatten(0, 1), wanted, ignore_index=IGNORE, reduction="sum"
-            )
-            nats += float(losses)
-            targets += int((wanted != IGNORE).sum())
-            if most_tokens is not None and targets >= most_tokens:
-                break
-    model.train(was_training)
-    return Total(nats, targets)
-
-
-class _Average:
-    """Exponential moving average of parameters; what is evaluated and kept when it is on."""
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.values = {name: p.detach().clone() for name, p in model.named_parameters()}
-        self.count = 0
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        self.count += 1
-        # early on, average over what there is, so that the random start is forgotten quickly
-        decay = min(self.decay, self.count / (self.count + 9.0))
-        for name, parameter in model.named_parameters():
-            self.values[name].lerp_(parameter, 1.0 - decay)
-
-    @contextlib.contextmanager
-    def applied(self, model: nn.Module) -> Iterator[None]:
-        """The model with averaged parameters, and its own back afterwards."""
-        own = {name: p.detach().clone() for name, p in model.named_parameters()}
-        try:
-            _copy_into(model, self.values)
-            yield
-        finally:
-            _copy_into(model, own)
-
-
-@torch.no_grad()
-def _copy_into(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        parameter.copy_(values[name])
+from training.scoring import evaluate
 
 
 class Trainer:
@@ -176,7 +49,7 @@ class Trainer:
         self._directory, self._callback = directory, callback or (lambda _: None)
         self._processes = processes or Processes()
         self._optimizer = make_optimizer(model, fit, self.device)
-        self._average = _Average(model, fit.ema) if fit.ema else None
+        self._average = Average(model, fit.ema) if fit.ema else None
         self._forward: Callable[..., Any] = self._processes.wrap(model, self.device)
         if fit.compile and self.device.type == "cuda":
             self._forward = torch.compile(self._forward)
@@ -230,7 +103,7 @@ class Trainer:
                 fitted.stopped_early = True
                 break
         if self._best_values is not None:
-            _copy_into(self.model, self._best_values)
+            copy_into(self.model, self._best_values)
         self.model.eval()
         return fitted
 
@@ -336,7 +209,7 @@ class Trainer:
             return
         shapes = {f"model.{n}": p.shape for n, p in self.model.named_parameters()}
         checkpoint, tensors = load_checkpoint(path, shapes, self._optimizer, self.device)
-        _copy_into(self.model, {n: tensors[f"model.{n}"] for n, _ in self.model.named_parameters()})
+        copy_into(self.model, {n: tensors[f"model.{n}"] for n, _ in self.model.named_parameters()})
         best = {n.removeprefix("best."): v for n, v in tensors.items() if n.startswith("best.")}
         self._best_values = best or None
         if self._average:

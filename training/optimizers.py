@@ -1,4 +1,4 @@
-"""The optimizers: AdamW for everything, or Muon for the matrices inside a network and AdamW for the rest."""
+"""Optimizers and their rate: AdamW for everything, or Muon for the matrices inside a network."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ MOMENTUM = 0.95
 # Coefficients of the iteration, and how often it is made (Jordan et al. 2024).
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ITERATIONS = 5
+
+
+def learning_rate(fit: FitRecipe, step: int) -> float:
+    """Linear warm-up, then a cosine down to `final_rate` of the peak (Loshchilov and Hutter 2017)."""
+    if step < fit.warmup:
+        return fit.rate * (step + 1) / fit.warmup
+    reached = (step - fit.warmup) / max(1, fit.steps - fit.warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, reached)))
+    return fit.rate * (fit.final_rate + (1 - fit.final_rate) * cosine)
 
 
 def make_optimizer(model: nn.Module, fit: FitRecipe, device: torch.device) -> torch.optim.AdamW:

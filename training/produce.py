@@ -18,11 +18,14 @@ from inkwell.novelty import NoveltyIndex
 from inkwell.words import SeedWords
 from training.batches import Share
 from training.card import model_card
+from training.device import pick_device
 from training.distributed import Processes, processes
 from training.errors import UserError
-from training.loop import Fitted, Progress, Trainer, evaluate, pick_device
+from training.loop import Trainer
 from training.prepare import Prepared, byte_count, model_values, prepare, windows
+from training.progress import Fitted, Progress
 from training.recipe import Recipe
+from training.scoring import evaluate
 
 
 def produce(

@@ -19,11 +19,14 @@ from safetensors.torch import load_file, save_file
 
 from deploy.ports import free_run
 from training.batches import DocumentWindows, StreamReading
+from training.device import pick_device
 from training.distributed import Processes, processes
 from training.errors import DataError, UserError
-from training.loop import Progress, Total, Trainer, evaluate, learning_rate, pick_device
-from training.optimizers import make_optimizer
+from training.loop import Trainer
+from training.optimizers import learning_rate, make_optimizer
+from training.progress import Progress
 from training.recipe import FitRecipe
+from training.scoring import Total, evaluate
 from training.settings import process_group
 
 HERE = Path(__file__).parent

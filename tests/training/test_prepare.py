@@ -10,8 +10,8 @@ import pytest
 from inkwell.models import IGNORE, build_model
 from inkwell.tokenizer import END_ID, BPETokenizer, CharTokenizer
 from training.batches import Share
+from training.device import pick_device
 from training.errors import UserError
-from training.loop import pick_device
 from training.prepare import byte_count, model_values, prepare, windows
 from training.produce import measure
 from training.recipe import Recipe, recipe_from

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from training.chars.rnn import Array
 from training.errors import DataError
-from training.loop import Fitted
+from training.progress import Fitted
 
 FORMAT = "numpy-rnn-1"
 

@@ -27,9 +27,11 @@ from training.chars.rnn import CharRNN, Weights
 from training.chars.windows import CharWindows, Window
 from training.data.corpus import Corpus
 from training.errors import UserError
-from training.loop import Fitted, Progress, Total, learning_rate
+from training.optimizers import learning_rate
 from training.prepare import Prepared, windows
+from training.progress import Fitted, Progress
 from training.recipe import FitRecipe, Recipe
+from training.scoring import Total
 
 SMOOTHING = 0.999
 CHECKPOINT = "checkpoint.safetensors"

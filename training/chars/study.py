@@ -27,8 +27,8 @@ from training.chars.convert import check_model, from_torch, into_torch
 from training.chars.fit import NumpyTrainer, held_windows, stream_ids, train_windows
 from training.chars.windows import ORDERS, Order
 from training.errors import UserError
-from training.loop import Fitted, Progress
 from training.prepare import Prepared, Tokenizer, model_values, prepare, windows
+from training.progress import Fitted, Progress
 from training.recipe import FitRecipe, Recipe
 
 

@@ -16,8 +16,8 @@ from deploy.errors import DeployError
 from deploy.models_file import ModelsFile, ModelsFileError, load
 from inkwell.errors import InkwellError
 from inkwell.runtimes import AUTO
+from training.device import pick_device
 from training.errors import TrainingError, UserError
-from training.loop import pick_device
 
 BUNDLES = Path("bundles")
 

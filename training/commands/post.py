@@ -27,8 +27,8 @@ from training.bot.runs import RunLog
 from training.bot.schedule import Schedule, interval, keep_posting, stopping
 from training.bot.settings import BotSettings
 from training.commands.common import find_model, plain_errors
+from training.device import pick_device
 from training.errors import UserError
-from training.loop import pick_device
 
 app = typer.Typer(
     name="post",

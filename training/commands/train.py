@@ -17,8 +17,8 @@ from rich.table import Table
 from training.archive import check_name
 from training.commands.common import BUNDLES, device_named, models_file, plain_errors
 from training.errors import TrainingError, UserError
-from training.loop import Progress as Step
 from training.produce import produce
+from training.progress import Progress as Step
 from training.recipe import FAMILIES, Recipe, load_recipe, presets_of, with_corpus
 
 console = Console()

@@ -10,9 +10,9 @@ import torch
 from training.batches import Batch, Source
 from training.errors import UserError
 from training.experiments.runs import Row, train
-from training.loop import evaluate
 from training.prepare import byte_count, prepare, windows
 from training.recipe import Recipe
+from training.scoring import evaluate
 
 
 @dataclass(frozen=True)

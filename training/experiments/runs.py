@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from inkwell.models import LanguageModel, build_model
+from training.device import pick_device
 from training.errors import UserError
-from training.loop import Fitted, Trainer, pick_device
+from training.loop import Trainer
 from training.prepare import Prepared, byte_count, model_values, prepare, windows
 from training.produce import measure
+from training.progress import Fitted
 from training.recipe import Recipe
 
 Row = dict[str, Any]

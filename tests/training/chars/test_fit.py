@@ -17,10 +17,11 @@ from training.chars.convert import from_torch
 from training.chars.fit import NumpyTrainer, fit_numpy, stream_ids, train_windows
 from training.chars.rnn import CharRNN, Shape, Weights
 from training.errors import DataError, UserError
-from training.loop import Fitted, Progress, evaluate
 from training.prepare import Prepared, model_values, prepare, windows
 from training.produce import produce
+from training.progress import Fitted, Progress
 from training.recipe import FitRecipe, Recipe, load_recipe, presets_of
+from training.scoring import evaluate
 
 
 def changed(recipe: Recipe, **fit: object) -> Recipe:

@@ -1,4 +1,4 @@
-"""Whether bf16 can be had: most processors without its instructions refuse it or are slower than with fp32."""
+"""Where training runs, and whether it can be done in bf16 there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ import torch
 NOT_HERE = "this processor has no bf16 instructions, so fit.precision = fp32 is used"
 
 
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto`: CUDA, else MPS, else CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
 def has_bf16(device: torch.device) -> bool:
-    """Whether training in bf16 runs on `device`, and at speed."""
+    """Whether training in bf16 runs on `device`, and at speed: most processors without instructions for it refuse
+    it or are slower than with fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
