@@ -38,6 +38,8 @@ def model_card(bundle: Bundle, corpus: Corpus) -> str:
         lines += ["", "## Categories", "", ", ".join(bundle.categories)]
     lines += ["", "## Training", ""]
     lines += [f"Held-out split by seed {recipe['split']['seed']}; training seed {recipe['fit']['seed']}."]
+    if teachers := recipe["fit"].get("teachers"):
+        lines += [f"Learned from what these predict, beside the text: {', '.join(teachers)}."]
     lines += [f"- warning during training: {warning}" for warning in training["warnings"]]
     lines += [
         "",

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inkwell.models import IGNORE, LanguageModel, detach_carry
+from inkwell.models import IGNORE, LanguageModel, Output, detach_carry
 from training.average import Average, copy_into
 from training.batches import Batch, Source
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -27,6 +27,7 @@ from training.optimizers import learning_rate, make_optimizer
 from training.progress import Fitted, Progress
 from training.recipe import FitRecipe
 from training.scoring import evaluate
+from training.teachers import Teachers, distillation_loss
 
 
 class Trainer:
@@ -42,12 +43,14 @@ class Trainer:
         device: torch.device | None = None,
         callback: Callable[[Progress], None] | None = None,
         processes: Processes | None = None,
+        teachers: Teachers | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
         self.model, self.fit = model.to(self.device), fit
         self._train, self._validation = train, validation
         self._directory, self._callback = directory, callback or (lambda _: None)
         self._processes = processes or Processes()
+        self._teachers = teachers
         self._optimizer = make_optimizer(model, fit, self.device)
         self._average = Average(model, fit.ema) if fit.ema else None
         self._forward: Callable[..., Any] = self._processes.wrap(model, self.device)
@@ -55,7 +58,8 @@ class Trainer:
             self._forward = torch.compile(self._forward)
         wanted = fit.precision == "bf16"
         self._bf16 = wanted and has_bf16(self.device)
-        self._notes = (NOT_HERE,) if wanted and not self._bf16 else ()
+        self._notes: tuple[str, ...] = (NOT_HERE,) if wanted and not self._bf16 else ()
+        self._notes += teachers.notes if teachers else ()
         self._health = Health(model)
         self._position = (0, 0)  # epoch, batch
         self._carry: Any = None
@@ -139,10 +143,11 @@ class Trainer:
                         None if part.condition is None else part.condition.to(self.device),
                         self._carry_of(part, index),
                     )
+                    loss, taught = self._loss(part, index, output)
                     share = int((part.targets != IGNORE).sum())
                     # the processes' gradients are averaged, so each counts by its share of all targets
-                    (output.loss * (share * self._processes.world / max(1, whole))).backward()
-                carries.append(None if output.carry is None else detach_carry(output.carry))
+                    torch.autograd.backward(loss * (share * self._processes.world / max(1, whole)))
+                carries.append((None if output.carry is None else detach_carry(output.carry), taught))
                 if watch or self.device.type == "cpu" or self._fitted.steps % 10 == 0:
                     loss_sum += float(output.loss.detach()) * share
                     counted += share
@@ -159,10 +164,25 @@ class Trainer:
 
     _last_loss = math.nan
 
+    def _loss(self, part: Batch, index: int, output: Output) -> tuple[Tensor, Any]:
+        """The loss against the text and what the teachers predict, and the teachers' state to carry on."""
+        assert output.loss is not None
+        if self._teachers is None:
+            return output.loss, None
+        condition = None if part.condition is None else part.condition.to(self.device)
+        wanted, taught = self._teachers.predict(
+            part.ids.to(self.device), condition, self._carried(part, index)[1]
+        )
+        against = distillation_loss(output.logits, wanted, part.targets.to(self.device))
+        return torch.lerp(output.loss, against, self.fit.distill), taught
+
+    def _carried(self, part: Batch, index: int) -> tuple[Any, Any]:
+        """What the part of the same rows left behind: the model's state, and its teachers'."""
+        goes_on = self.fit.carry and part.goes_on and self._carry and index < len(self._carry)
+        return self._carry[index] if goes_on else (None, None)
+
     def _carry_of(self, part: Batch, index: int) -> Any:
-        if not (self.fit.carry and part.goes_on and self._carry):
-            return None
-        carry = self._carry[index] if index < len(self._carry) else None
+        carry, _ = self._carried(part, index)
         if carry is None or not self.fit.fresh:
             return carry
         # Cells that only ever add up drift far from where a new text begins; clearing some rows keeps them near.

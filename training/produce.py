@@ -26,6 +26,7 @@ from training.prepare import Prepared, byte_count, model_values, prepare, window
 from training.progress import Fitted, Progress
 from training.recipe import Recipe
 from training.scoring import evaluate
+from training.teachers import Interleaved, Teachers, load_teachers, teachers_of
 
 
 def produce(
@@ -46,11 +47,11 @@ def produce(
     place = pick_device(device)
     torch.set_num_threads(recipe.fit.threads or os.cpu_count() or 1)
     base = load_bundle(start_from) if start_from is not None else None
+    taught_by = load_teachers(recipe, base)
     if base is not None:
         recipe = replace(recipe, model={**base.config.model})
-        prepared = prepare(recipe, base.tokenizer, base.categories)
-    else:
-        prepared = prepare(recipe)
+    known = [base, *taught_by] if base is not None else taught_by
+    prepared = prepare(recipe, known[0].tokenizer, known[0].categories) if known else prepare(recipe)
     runs = runs or Path("runs") / (name or recipe.family)
     torch.manual_seed(recipe.fit.seed)
     model = build_model(model_values(recipe, prepared), "recipe.model")
@@ -64,7 +65,8 @@ def produce(
 
             fitted = fit_numpy(model, recipe, prepared, runs, callback, resume)
         else:
-            fitted = _fit(model, recipe, prepared, place, group, runs, callback, resume)
+            teachers = teachers_of(taught_by, recipe, prepared, place)
+            fitted = _fit(model, recipe, prepared, place, group, runs, callback, resume, teachers)
         if group.rank:
             return None
     bundle = _bundle(model.cpu(), recipe, prepared, fitted, name or recipe.family, place)
@@ -83,15 +85,19 @@ def _fit(
     runs: Path,
     callback: Callable[[Progress], None] | None,
     resume: bool,
+    teachers: Teachers | None,
 ) -> Fitted:
     if recipe.fit.batch % (group.world * recipe.fit.accumulate):
         raise UserError(
             f"fit.batch is {recipe.fit.batch}; it must be a multiple of accumulate × {group.world} processes"
         )
-    train = windows(recipe, prepared, prepared.splits.train, True, Share(group.rank, group.world))
+    fit, share = recipe.fit, Share(group.rank, group.world)
+    train = windows(recipe, prepared, prepared.splits.train, True, share)
+    if teachers is not None and fit.written:
+        train = Interleaved(train, teachers, fit.written, fit.length, fit.seed, share)
     held = prepared.validation
     validation = None if held is None else windows(recipe, prepared, held, False)
-    trainer = Trainer(model, recipe.fit, train, validation, runs, place, callback, group)
+    trainer = Trainer(model, fit, train, validation, runs, place, callback, group, teachers)
     return trainer.run(resume)
 
 

@@ -49,6 +49,11 @@ class FitRecipe:
     beta2: float = 0.99
     clip: float = 1.0
     ema: float = 0.0  # decay of averaged weights; 0: off
+    teachers: tuple[str, ...] = ()  # bundles whose predictions are learned
+    distill: float = 0.5  # share of the loss against the teachers' predictions; the rest is against the text
+    written: int = (
+        0  # batches of texts that the teachers write, after each batch of the corpus; documents only
+    )
     accumulate: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
@@ -61,11 +66,13 @@ class FitRecipe:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "length", "accumulate", "evaluate_every", "evaluate_tokens"):
             check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("warmup", "patience", "threads", "seed"):
+        for name in ("warmup", "patience", "threads", "seed", "written"):
             check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("rate", "clip"):
             check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        check(0 <= self.final_rate <= 1, "final_rate", self.final_rate, "0 to 1")
+        for name in ("final_rate", "distill"):
+            check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
+        check(bool(self.teachers) or not self.written, "written", self.written, "0 without teachers")
         for name in ("weight_decay", "ema", "beta2", "fresh"):
             check(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more, below 1")
         check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,6 +34,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Bundle directory. [default: bundles/NAME]")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: fit.steps=500")] = None,
     start_from: Annotated[Path | None, typer.Option("--from", help="Fine-tune this bundle.")] = None,
+    teacher: Annotated[
+        list[str] | None, typer.Option(help="Learn what this bundle predicts; may be given again.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on where a broken run stopped.")] = False,
     missing: Annotated[
@@ -50,6 +54,8 @@ def train(
 
       inkwell train prose --from bundles/prose --corpus letters.txt --name letters
 
+      inkwell train prose --teacher bundles/large --name small
+
       torchrun --nproc-per-node 2 -m training train stories --preset paper
 
     Exit codes: 0 done, 2 bad option, 3 bad corpus or bundle.
@@ -61,7 +67,7 @@ def train(
     elif family is None:
         raise UserError(f"name a family: {', '.join(FAMILIES)}; or use --missing")
     else:
-        recipe = load_recipe(family, preset, set_ or [])
+        recipe = load_recipe(family, preset, [*_taught_by(teacher), *(set_ or [])])
         if corpus is not None:
             recipe = with_corpus(recipe, corpus)
         if start_from is not None and not start_from.is_dir():
@@ -72,6 +78,10 @@ def train(
         target = out or BUNDLES / chosen
         _check_replaceable(target)
         _train(recipe, chosen, target, device, resume, start_from)
+
+
+def _taught_by(teachers: list[str] | None) -> list[str]:
+    return [f"fit.teachers={json.dumps(teachers)}"] if teachers else []
 
 
 def _check_replaceable(out: Path) -> None:

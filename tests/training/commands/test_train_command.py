@@ -47,8 +47,9 @@ def test_what_was_made_is_said(program):
 def test_an_interrupted_run_is_resumed_where_it_stopped(program):
     words = ("train", "prose", "--corpus", "prose.txt", "--name", "long")
     process = program.start(*words, sets={**program.small_prose, "fit.steps": 100_000})
-    checkpoint = program.folder / "runs" / "long" / "checkpoint.safetensors"
-    out, err = program.interrupt_when(process, checkpoint.is_file)
+    log = program.folder / "runs" / "long" / "log.csv"
+    # the first row is written after the first checkpoint
+    out, err = program.interrupt_when(process, lambda: log.is_file() and bool(log_of(program, "long")))
     assert process.returncode == 130
     assert "Traceback" not in out + err
     assert "inkwell train prose --name long --resume" in out
