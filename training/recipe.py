@@ -72,7 +72,6 @@ class FitRecipe:
             check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         for name in ("final_rate", "distill"):
             check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
-        check(bool(self.teachers) or not self.written, "written", self.written, "0 without teachers")
         for name in ("weight_decay", "ema", "beta2", "fresh"):
             check(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more, below 1")
         check(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,3 +92,18 @@ def test_a_corpus_can_be_another_file(tmp_path: Any) -> None:
 
 def test_fit_values_have_bounds() -> None:
     assert FitRecipe(batch=8, accumulate=4).accumulate == 4
+
+
+def test_every_setting_of_fit_stands_on_the_page_with_its_value() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", page, re.MULTILINE))
+    defaults = asdict(FitRecipe())
+    assert sorted(rows) == sorted(defaults)
+    for name, value in defaults.items():
+        told = rows[name].strip("`").split(" (")[0].replace(",", "")
+        if isinstance(value, bool):
+            assert told == str(value).lower()
+        elif isinstance(value, (int, float)):
+            assert float(told) == value, name
+        else:
+            assert told == (value or "none"), name

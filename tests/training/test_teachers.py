@@ -323,7 +323,7 @@ def test_a_teacher_that_may_have_read_the_answers_is_named(folder: Path) -> None
     ("changes", "message"),
     [
         (['fit.teachers=["nowhere"]'], "fit.teachers: 'nowhere' is not a bundle directory"),
-        (["fit.written=1"], "written is 1; allowed is 0 without teachers"),
+        (["fit.written=1"], "fit.written is 1, and nobody is there to write; name a --teacher"),
         (["fit.distill=1.5"], "distill is 1.5; allowed is 0 to 1"),
     ],
 )

@@ -125,6 +125,8 @@ def test_families_and_presets_are_listed(program):
         (2, ["train", "prose", "--name", "../up"], ["'../up'"]),
         (2, ["train", "prose", "--device", "abacus"], ["'abacus'", "auto, cpu"]),
         (2, ["train", "prose", "--from", "nowhere"], ["'nowhere'", "not a bundle"]),
+        (2, ["train", "prose", "--teacher", "nobody"], ["'nobody'", "not a bundle"]),
+        (2, ["train", "names", "--set", "fit.written=1"], ["fit.written is 1", "--teacher"]),
         (2, ["train", "names", "--corpus", "prose.txt"], ["has no categories"]),
         (3, ["train", "prose", "--corpus", "empty.txt"], ["empty.txt", "only white space"]),
         (3, ["train", "prose", "--corpus", "picture.png"], ["no reader for '.png'"]),
