@@ -133,7 +133,9 @@ def load_teachers(recipe: Recipe, start_from: Bundle | None = None) -> list[Bund
     if recipe.fit.teachers and recipe.trainer == "numpy":
         raise UserError("fit.teachers: the trainer in NumPy learns from text alone; use --set trainer=torch")
     if recipe.fit.written and not recipe.fit.teachers:
-        raise UserError(f"fit.written is {recipe.fit.written}, and nobody is there to write; name a --teacher")
+        raise UserError(
+            f"fit.written is {recipe.fit.written}, and nobody is there to write; name a --teacher"
+        )
     found: list[Bundle] = []
     for name in recipe.fit.teachers:
         if not Path(name).is_dir():

@@ -17,35 +17,12 @@ from inkwell.native import decoders
 from inkwell.native.decoders import DECODERS
 from inkwell.native.library import Library
 
-from .conftest import SHAPES, V, make_model
+from ..stepping import SHAPES, STEPS, Company, V, conditions_of, make_model, state_of, stepped, tokens
 from .reference import gpt_logits, recurrent_logits
-
-STEPS = 45  # longer than every window, so that rings wrap
 
 
 def prepared(model: Any, library: Library, path: str | None = None, threads: int = 1) -> Any:
     return DECODERS[type(model)](model, library, path or library.paths[0], threads)
-
-
-def conditions_of(model: Any, rows: int) -> list[dict[int, float] | None]:
-    steered = isinstance(model, GPTModel) and model.config.categories
-    return [{1: 0.25, 2: 0.75} if steered and row % 3 else None for row in range(rows)]
-
-
-def state_of(decoder: Any, conditions: list[dict[int, float] | None]) -> Any:
-    state = decoder.new_state(len(conditions))
-    for row, condition in enumerate(conditions):
-        decoder.admit(state, row, condition)
-    return state
-
-
-def stepped(decoder: Any, ids: Tensor, conditions: list[dict[int, float] | None]) -> Tensor:
-    state = state_of(decoder, conditions)
-    return torch.stack([decoder.step(ids[:, t], state).clone() for t in range(ids.shape[1])], 1)
-
-
-def tokens(rows: int, length: int, vocabulary: int = V) -> Tensor:
-    return torch.randint(0, vocabulary, (rows, length), generator=torch.Generator().manual_seed(rows))
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -134,24 +111,10 @@ def test_threads_divide_work_without_touching_bits(shape: str, library: Library)
         assert torch.equal(stepped(decoder, ids[:9], conditions[:9]), alone[:9])
 
 
-class Company:
-    """64 rows of a model, and what they say over a few steps."""
-
-    def __init__(self, shape: str, library: Library) -> None:
-        self.model = make_model(shape)
-        self.decoder = prepared(self.model, library)
-        self.ids = tokens(64, 12).t()
-        self.conditions = conditions_of(self.model, 64)
-        state = self.state(range(64))
-        self.logits = [self.decoder.step(row.contiguous(), state).clone() for row in self.ids]
-
-    def state(self, rows: Any) -> Any:
-        return state_of(self.decoder, [self.conditions[row] for row in rows])
-
-
 @pytest.fixture(scope="module", params=["gru-48", "lstm-24", "gpt-36-steered", "gpt-128"])
 def company(request: pytest.FixtureRequest, library: Library) -> Company:
-    return Company(request.param, library)
+    model = make_model(request.param)
+    return Company(model, prepared(model, library))
 
 
 @settings(max_examples=15)

@@ -15,7 +15,7 @@ from inkwell.native.library import Library
 from inkwell.running import MOST_STEPS, NEVER, Cursor
 from inkwell.sampling import Counts, Plan, SamplingParams, adjust, log_probabilities, sample
 
-from .conftest import V, make_model
+from ..stepping import V, make_model
 from .test_seeds import requests
 
 CPU = torch.device("cpu")

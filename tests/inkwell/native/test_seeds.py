@@ -12,7 +12,7 @@ from inkwell.native.decoders import DECODERS
 from inkwell.native.library import Library
 from inkwell.sampling import SamplingParams
 
-from .conftest import V, make_model
+from ..stepping import V, make_model
 
 
 def requests(count: int, steered: bool, longest: int) -> list[Request]:

@@ -18,39 +18,16 @@ from inkwell.onnx.gpt import CHUNK
 from inkwell.runtimes import make_decoder
 from inkwell.runtimes.onnx import DECODERS
 
-from ..native.conftest import SHAPES, V, make_model
+from ..stepping import SHAPES, STEPS, Company, V, conditions_of, make_model, state_of, stepped, tokens
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
-STEPS = 45  # longer than every window and every ring but one, so that they wrap
 GPTS = [name for name in SHAPES if name.startswith("gpt")]
 
 
 def prepared(model: Any, threads: int = 1) -> Any:
     return DECODERS[type(model)](model, threads)
-
-
-def conditions_of(model: Any, rows: int) -> list[dict[int, float] | None]:
-    steered = getattr(model.config, "categories", 0)
-    return [{1: 0.25, 2: 0.75} if steered and row % 3 else None for row in range(rows)]
-
-
-def state_of(decoder: Any, conditions: list[dict[int, float] | None]) -> State:
-    state: State = decoder.new_state(len(conditions))
-    for row, condition in enumerate(conditions):
-        decoder.admit(state, row, condition)
-    return state
-
-
-def stepped(decoder: Any, ids: Tensor, conditions: list[dict[int, float] | None]) -> Tensor:
-    """Logits (rows, steps, V) of ids (rows, steps)."""
-    state = state_of(decoder, conditions)
-    return torch.stack([decoder.step(ids[:, t], state).clone() for t in range(ids.shape[1])], 1)
-
-
-def tokens(rows: int, length: int, vocabulary: int = V) -> Tensor:
-    return torch.randint(0, vocabulary, (rows, length), generator=torch.Generator().manual_seed(rows))
 
 
 def close(a: Tensor, b: Tensor) -> bool:
@@ -107,24 +84,10 @@ def test_threads_divide_work_without_touching_bits(shape: str) -> None:
             assert torch.equal(stepped(decoder, ids[:n], conditions[:n]), alone[:n]), (threads, n)
 
 
-class Company:
-    """64 rows of a model, and what they say over a few steps."""
-
-    def __init__(self, shape: str) -> None:
-        model = make_model(shape)
-        self.decoder = prepared(model)
-        self.ids = tokens(64, 12).t()
-        self.conditions = conditions_of(model, 64)
-        state = self.state(range(64))
-        self.logits = [self.decoder.step(row, state).clone() for row in self.ids]
-
-    def state(self, rows: Any) -> Any:
-        return state_of(self.decoder, [self.conditions[row] for row in rows])
-
-
 @pytest.fixture(scope="module", params=["rnn-33", "gru-48", "lstm-24", "gpt-36-steered", "gpt-128"])
 def company(request: pytest.FixtureRequest) -> Company:
-    return Company(request.param)
+    model = make_model(request.param)
+    return Company(model, prepared(model))
 
 
 @settings(max_examples=15)
