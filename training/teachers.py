@@ -136,6 +136,7 @@ def load_teachers(recipe: Recipe, start_from: Bundle | None = None) -> list[Bund
         raise UserError(
             f"fit.written is {recipe.fit.written}, and nobody is there to write; name a --teacher"
         )
+    steered = bool((start_from.config.model if start_from else recipe.model).get("categories", 0))
     found: list[Bundle] = []
     for name in recipe.fit.teachers:
         if not Path(name).is_dir():
@@ -147,6 +148,9 @@ def load_teachers(recipe: Recipe, start_from: Bundle | None = None) -> list[Bund
                 f"fit.teachers: {name!r} reads other tokens or categories than {first.config.name!r}; teachers and "
                 f"student must share both, as models trained on one corpus do"
             )
+        if steered != bool(bundle.categories):
+            has, lacks = ("the student", repr(name)) if steered else (repr(name), "the student")
+            raise UserError(f"fit.teachers: {has} has categories and {lacks} has none (model.categories)")
         if bundle.model.context is not None and bundle.model.context < recipe.fit.length:
             raise UserError(
                 f"fit.teachers: {name!r} sees {bundle.model.context} tokens; fit.length is {recipe.fit.length} "

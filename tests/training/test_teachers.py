@@ -344,6 +344,17 @@ def test_teachers_must_read_the_same_tokens_and_see_the_window(folder: Path) -> 
         make(folder, "student", [*TINY, one, "fit.length=40", "model.window=40"])
 
 
+def test_teachers_and_student_both_have_categories_or_neither(folder: Path) -> None:
+    make(folder, "steered", TINY)
+    make(folder, "plain", [*TINY, "model.categories=0"])
+    for teacher, changes, message in (
+        ("steered", ["model.categories=0"], r"'\S+steered' has categories and the student has none"),
+        ("plain", [], r"the student has categories and '\S+plain' has none"),
+    ):
+        with pytest.raises(UserError, match=message):
+            make(folder, "student", [*TINY, *changes, f'fit.teachers=["{folder / teacher}"]'])
+
+
 def test_streams_are_not_written_and_numpy_does_not_listen(folder: Path) -> None:
     prose = [*FIT, "model.hidden=12", "model.layers=1"]
     make(folder, "prose", prose, "prose")
