@@ -68,6 +68,8 @@ def stop(options: Options, *, console: Console | None = None) -> int:
         if found.alive():
             _signal(found.pid, signal.SIGKILL)
     left = _clean_up(found, options.run_dir)
+    # what this very process began is its child, and remains a zombie until somebody asks
+    _BACKGROUND[:] = [child for child in _BACKGROUND if child.poll() is None]
     if left:
         console.print(f"Could not end the processes {', '.join(map(str, left))}.", style="red")
         return 1
