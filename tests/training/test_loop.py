@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import math
@@ -10,7 +9,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -29,20 +27,10 @@ from training.recipe import FitRecipe
 from training.scoring import Total, evaluate
 from training.settings import process_group
 
+from . import toys
+
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")
-
-
-def _toys() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("toys", HERE / "toys.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-toys = _toys()
 
 
 def values_of(model: Any) -> dict[str, torch.Tensor]:
@@ -134,10 +122,6 @@ def test_totals_give_nats_per_token_and_bits_per_byte() -> None:
     assert math.isnan(Total(0.0, 0).per_token)
 
 
-class BrokenOffError(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     ("kind", "settings", "changes"),
     [
@@ -177,12 +161,8 @@ def test_a_resumed_run_ends_with_the_same_bits(
     whole = trainer(tmp_path / "whole")
     expected = whole.run()
 
-    def stop_at_8(progress: Progress) -> None:
-        if progress.step == 8:
-            raise BrokenOffError
-
-    with pytest.raises(BrokenOffError):
-        trainer(tmp_path / "broken", callback=stop_at_8).run()
+    with pytest.raises(toys.BrokenOffError):
+        trainer(tmp_path / "broken", callback=toys.stop_at_8).run()
     # the second process begins with other weights, other optimiser state, another random state
     torch.rand(17)
     resumed = trainer(tmp_path / "broken", seed=5)

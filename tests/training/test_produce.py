@@ -18,6 +18,8 @@ from training.prepare import prepare
 from training.produce import measure, produce
 from training.recipe import load_recipe
 
+from . import toys
+
 TEXT = (
     "The harbour lay quiet under the lantern. Old sailors said the lantern had burned since the first winter. "
     "In the morning a grey ship stood in the harbour. Its captain asked for bread and for a lantern.\n"
@@ -28,13 +30,7 @@ FIT = ["fit.steps=4", "fit.batch=4", "fit.length=16", "fit.evaluate_every=2", "f
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "prose.txt").write_text(TEXT)
-    rows = [
-        f"{a}{b},{kind}"
-        for kind in ("elf", "ork")
-        for a in ("Ael", "Bor", "Lir")
-        for b in ("in", "ok", "wen", "ul")
-    ]
-    (tmp_path / "names.csv").write_text("name,category\n" + "\n".join(rows))
+    toys.write_names(tmp_path)
     return tmp_path
 
 

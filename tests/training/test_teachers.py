@@ -3,12 +3,10 @@ and a student that comes to agree with them."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,24 +19,13 @@ from training.batches import Batch, DocumentWindows, Share
 from training.errors import UserError
 from training.loop import Trainer
 from training.produce import produce
-from training.progress import Progress
 from training.recipe import load_recipe
 from training.teachers import Interleaved, Teachers, distillation_loss
 
+from . import toys
+
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")
-
-
-def _toys() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("toys", HERE / "toys.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-toys = _toys()
 SMALL = {"architecture": "recurrent", "vocabulary": 4, "cell": "gru", "hidden": 6, "layers": 1}
 
 
@@ -236,10 +223,6 @@ def test_without_a_share_of_the_loss_teachers_change_nothing() -> None:
     assert all(torch.equal(value, taught[name]) for name, value in alone.items())
 
 
-class BrokenOffError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kind", ["stream", "documents"])
 def test_a_resumed_student_ends_with_the_same_bits(kind: str, tmp_path: Path) -> None:
     settings = toys.LSTM if kind == "stream" else toys.GPT
@@ -254,14 +237,10 @@ def test_a_resumed_student_ends_with_the_same_bits(kind: str, tmp_path: Path) ->
             toys.model_of(settings), fit, source, None, directory, callback=callback, teachers=teachers
         )
 
-    def stop_at_8(progress: Progress) -> None:
-        if progress.step == 8:
-            raise BrokenOffError
-
     whole = trainer(tmp_path / "whole")
     whole.run()
-    with pytest.raises(BrokenOffError):
-        trainer(tmp_path / "broken", stop_at_8).run()
+    with pytest.raises(toys.BrokenOffError):
+        trainer(tmp_path / "broken", toys.stop_at_8).run()
     torch.rand(5)
     resumed = trainer(tmp_path / "broken")
     resumed.run(resume=True)
@@ -280,13 +259,7 @@ TINY = [*FIT, "model.width=16", "model.heads=2", "model.layers=1"]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    rows = [
-        f"{a}{b},{k}"
-        for k in ("elf", "ork")
-        for a in ("Ael", "Bor", "Lir")
-        for b in ("in", "ok", "wen", "ul")
-    ]
-    (tmp_path / "names.csv").write_text("name,category\n" + "\n".join(rows))
+    toys.write_names(tmp_path)
     (tmp_path / "prose.txt").write_text("The harbour lay quiet under the lantern. " * 40)
     return tmp_path
 
@@ -304,9 +277,7 @@ def test_a_bundle_learns_from_two_others_and_says_so(folder: Path) -> None:
     student = make(folder, "student", [*TINY, "model.layers=2", teachers, "fit.written=2"])
     assert student.categories == ("elf", "ork")
     assert student.config.model["layers"] == 2
-    assert student.metrics["training"]["warnings"] == [] or not any(
-        "held out" in warning for warning in student.metrics["training"]["warnings"]
-    )
+    assert not any("held out" in warning for warning in student.metrics["training"]["warnings"])
     assert f"{folder / 'one'}, {folder / 'two'}" in student.card
 
 

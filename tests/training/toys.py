@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from inkwell.models import LanguageModel, build_model
 from training.batches import DocumentWindows, Share, Source, StreamWindows
+from training.progress import Progress
 from training.recipe import FitRecipe
 
 V = 11
@@ -62,3 +64,24 @@ def fit_of(**changes: Any) -> FitRecipe:
         "fresh": 0.0,
     }
     return FitRecipe(**{**values, **changes})
+
+
+def write_names(folder: Path) -> None:
+    """names.csv: 24 names of two peoples."""
+    rows = [
+        f"{a}{b},{kind}"
+        for kind in ("elf", "ork")
+        for a in ("Ael", "Bor", "Lir")
+        for b in ("in", "ok", "wen", "ul")
+    ]
+    (folder / "names.csv").write_text("name,category\n" + "\n".join(rows))
+
+
+class BrokenOffError(Exception):
+    """Ends a training from within."""
+
+
+def stop_at_8(progress: Progress) -> None:
+    """A callback that breaks off after eight steps."""
+    if progress.step == 8:
+        raise BrokenOffError
